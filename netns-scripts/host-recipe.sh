@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Makes a host fit to carry Kedge guests without privilege, or takes that back.
+#
+#   host-recipe.sh up   POOL VIA DEV     e.g.  host-recipe.sh up 100.64.0.0/10 10.77.2.1 eth0
+#   host-recipe.sh down POOL VIA DEV
+#
+#      guest socket (an address of POOL)
+#           |  out: rule 10, "from POOL iif lo" ........... table 100: default via VIA dev DEV
+#           |  in:  table local, "local POOL dev lo" ...... delivered to the socket
+#        [ DEV ]------------------------------------------- VIA, the gateway
+#
+# Three things, and why:
+# - `local POOL dev lo` (AnyIP): an unprivileged process may bind and connect from every guest address, so that a guest which
+#   arrives or leaves changes nothing on the host.
+# - Rule 10 sends what a guest address sends to the gateway, before the local table is asked (which moves from pref 0 to 32):
+#   otherwise a guest's connection to a service of its own host would never leave the host.
+# - rp_filter 2 ("loose") on DEV: what is in force is the larger of `all` and DEV, and peers of guests are not on DEV's network.
+#
+# Works in the network namespace it is called in. Safe to repeat; `down` leaves the rules as the kernel makes them.
+set -Eeuo pipefail
+# shellcheck source=netns-scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+readonly TABLE=100
+readonly PREF_GUESTS=10
+readonly PREF_LOCAL=32
+
+have_rule() {
+  [[ -n $(ip -4 rule show pref "$1") ]]
+}
+
+up() {
+  ip -4 route replace local "$pool" dev lo
+  ip -4 route replace default via "$via" dev "$device" table "$TABLE"
+  # The rule that must win comes first, and the local table is always reachable by one of its two rules.
+  have_rule "$PREF_GUESTS" || ip -4 rule add pref "$PREF_GUESTS" from "$pool" iif lo lookup "$TABLE"
+  have_rule "$PREF_LOCAL" || ip -4 rule add pref "$PREF_LOCAL" lookup local
+  have_rule 0 && ip -4 rule del pref 0
+  echo 2 >"/proc/sys/net/ipv4/conf/$device/rp_filter"
+}
+
+down() {
+  have_rule 0 || ip -4 rule add pref 0 lookup local
+  have_rule "$PREF_LOCAL" && ip -4 rule del pref "$PREF_LOCAL"
+  have_rule "$PREF_GUESTS" && ip -4 rule del pref "$PREF_GUESTS"
+  ip -4 route flush table "$TABLE" 2>/dev/null || true
+  ip -4 route del local "$pool" dev lo 2>/dev/null || true
+  if [[ -e /proc/sys/net/ipv4/conf/$device/rp_filter ]]; then
+    cat /proc/sys/net/ipv4/conf/default/rp_filter >"/proc/sys/net/ipv4/conf/$device/rp_filter"
+  fi
+}
+
+[[ $# == 4 && $1 =~ ^(up|down)$ ]] || usage "${0##*/} up|down POOL VIA DEV"
+need ip
+pool=$2 via=$3 device=$4
+# A failed `up` must not leave half a recipe: a host without its local table cannot talk to itself.
+if [[ $1 == up ]]; then
+  trap 'trap - ERR; down || true; die "up failed and was taken back"' ERR
+  up
+else
+  down
+fi
