@@ -1,0 +1,190 @@
+/**
+ * Custody: the peer's bytes the gateway holds for a socket that does not exist at the moment, or that is still catching up.
+ *
+ * Theory of operation. A flow's custody is a reassembly buffer over the window [base, base + CUSTODY_LIMIT). Bytes live in
+ * chunks of a pool in the arena, found by their stream offset; sorted, disjoint ranges say which of them are there, so that
+ * out-of-order bytes are kept (S5). Nothing is acknowledged before it is here. Bytes leave only when the guest's kernel
+ * acknowledged them, or an export showed that the image has them.
+ *
+ * Limits. A flow remembers RANGES_PER_FLOW ranges; a segment that would need one more is not held, and so not acknowledged,
+ * and comes again. The same when the pool is empty.
+ */
+import type { Arena, FlowColumns } from './arena.ts';
+import { CHUNKS_PER_FLOW, CHUNK_BYTES, CUSTODY_LIMIT, GAUGE, RANGES_PER_FLOW } from './arena.ts';
+
+export class Custody {
+  readonly #arena: Arena;
+  readonly #f: FlowColumns;
+  readonly #data: Uint8Array<SharedArrayBuffer>;
+
+  constructor(arena: Arena) {
+    this.#arena = arena;
+    this.#f = arena.flows;
+    this.#data = arena.chunkData;
+  }
+
+  /** Bytes held for a flow. */
+  held(flow: number): number {
+    const { ranges, rangeCount } = this.#f;
+    let bytes = 0;
+    const first = flow * RANGES_PER_FLOW * 2;
+    for (let i = 0; i < rangeCount[flow]!; i++) bytes += ranges[first + 2 * i + 1]! - ranges[first + 2 * i]!;
+    return bytes;
+  }
+
+  isEmpty(flow: number): boolean {
+    return this.#f.rangeCount[flow] === 0;
+  }
+
+  /** End of all that is held, or the base when nothing is. */
+  highest(flow: number): number {
+    const n = this.#f.rangeCount[flow]!;
+    return n === 0 ? this.#f.custodyBase[flow]! : this.#f.ranges[flow * RANGES_PER_FLOW * 2 + 2 * n - 1]!;
+  }
+
+  /** First offset at or above `from` that is not held. */
+  contiguousEnd(flow: number, from: number): number {
+    const { ranges, rangeCount } = this.#f;
+    const first = flow * RANGES_PER_FLOW * 2;
+    for (let i = 0; i < rangeCount[flow]!; i++) {
+      const start = ranges[first + 2 * i]!;
+      if (start > from) return from;
+      const end = ranges[first + 2 * i + 1]!;
+      if (end > from) return end;
+    }
+    return from;
+  }
+
+  /**
+   * Takes bytes `[offset, offset + length)` of the stream from `source[at…]`. What lies below the base or beyond the limit, and
+   * what the pool has no room for, is not taken.
+   */
+  insert(flow: number, offset: number, source: Uint8Array, at: number, length: number): void {
+    const base = this.#f.custodyBase[flow]!;
+    const from = Math.max(offset, base);
+    let to = Math.min(offset + length, base + CUSTODY_LIMIT);
+    if (to <= from) return;
+    if (!this.#fits(flow, from, to)) return;
+    to = this.#write(flow, from, to, source, at + (from - offset));
+    if (to > from) this.#addRange(flow, from, to);
+  }
+
+  /** Whether a range can be remembered: it touches one that is there, or there is a place for one more. */
+  #fits(flow: number, from: number, to: number): boolean {
+    const { ranges, rangeCount } = this.#f;
+    const n = rangeCount[flow]!;
+    if (n < RANGES_PER_FLOW) return true;
+    const first = flow * RANGES_PER_FLOW * 2;
+    for (let i = 0; i < n; i++) if (ranges[first + 2 * i]! <= to && ranges[first + 2 * i + 1]! >= from) return true;
+    return false;
+  }
+
+  #write(flow: number, from: number, to: number, source: Uint8Array, at: number): number {
+    let offset = from;
+    let position = at;
+    while (offset < to) {
+      const chunk = this.#chunk(flow, offset);
+      if (chunk < 0) return offset;
+      const within = offset % CHUNK_BYTES;
+      const n = Math.min(CHUNK_BYTES - within, to - offset);
+      this.#data.set(source.subarray(position, position + n), chunk * CHUNK_BYTES + within);
+      offset += n;
+      position += n;
+    }
+    return to;
+  }
+
+  /** The chunk of an offset, taken from the pool when there is none yet; -1 when the pool is empty. */
+  #chunk(flow: number, offset: number): number {
+    const { chunks } = this.#f;
+    const i = flow * CHUNKS_PER_FLOW + (Math.floor(offset / CHUNK_BYTES) % CHUNKS_PER_FLOW);
+    const known = chunks[i]!;
+    if (known !== 0) return known - 1;
+    const used = this.#arena.gauges[GAUGE.chunksUsed]!;
+    if (used >= this.#arena.chunkFree.length) return -1;
+    const chunk = this.#arena.chunkFree[used]!;
+    this.#arena.gauges[GAUGE.chunksUsed] = used + 1;
+    chunks[i] = chunk + 1;
+    return chunk;
+  }
+
+  #addRange(flow: number, from: number, to: number): void {
+    const { ranges, rangeCount } = this.#f;
+    const first = flow * RANGES_PER_FLOW * 2;
+    const n = rangeCount[flow]!;
+    let start = from;
+    let end = to;
+    let i = 0;
+    while (i < n && ranges[first + 2 * i + 1]! < start) i++;
+    let j = i;
+    while (j < n && ranges[first + 2 * j]! <= end) {
+      start = Math.min(start, ranges[first + 2 * j]!);
+      end = Math.max(end, ranges[first + 2 * j + 1]!);
+      j++;
+    }
+    // Ranges i…j-1 become one.
+    ranges.copyWithin(first + 2 * (i + 1), first + 2 * j, first + 2 * n);
+    ranges[first + 2 * i] = start;
+    ranges[first + 2 * i + 1] = end;
+    rangeCount[flow] = n - (j - i) + 1;
+  }
+
+  /** Copies held bytes out. `[offset, offset + length)` must be held. */
+  copy(flow: number, offset: number, length: number, target: Uint8Array, at: number): void {
+    const { chunks } = this.#f;
+    let from = offset;
+    let position = at;
+    const to = offset + length;
+    while (from < to) {
+      const chunk = chunks[flow * CHUNKS_PER_FLOW + (Math.floor(from / CHUNK_BYTES) % CHUNKS_PER_FLOW)]! - 1;
+      const within = from % CHUNK_BYTES;
+      const n = Math.min(CHUNK_BYTES - within, to - from);
+      const start = chunk * CHUNK_BYTES + within;
+      target.set(this.#data.subarray(start, start + n), position);
+      from += n;
+      position += n;
+    }
+  }
+
+  /** Drops all below `offset`, which becomes the base. The base never moves back. */
+  release(flow: number, offset: number): void {
+    const { ranges, rangeCount, custodyBase, chunks } = this.#f;
+    const base = custodyBase[flow]!;
+    if (offset <= base) return;
+    const first = flow * RANGES_PER_FLOW * 2;
+    const n = rangeCount[flow]!;
+    let gone = 0;
+    while (gone < n && ranges[first + 2 * gone + 1]! <= offset) gone++;
+    if (gone > 0) {
+      ranges.copyWithin(first, first + 2 * gone, first + 2 * n);
+      rangeCount[flow] = n - gone;
+    }
+    if (rangeCount[flow]! > 0 && ranges[first]! < offset) ranges[first] = offset;
+    const to = Math.floor(offset / CHUNK_BYTES);
+    // A base that jumps further than the window needs no more than one turn of the ring.
+    for (let c = Math.max(Math.floor(base / CHUNK_BYTES), to - CHUNKS_PER_FLOW); c < to; c++)
+      this.#free(flow * CHUNKS_PER_FLOW + (c % CHUNKS_PER_FLOW), chunks);
+    custodyBase[flow] = offset;
+    if (rangeCount[flow] === 0)
+      // The chunk that the base points into holds nothing either.
+      this.#free(flow * CHUNKS_PER_FLOW + (to % CHUNKS_PER_FLOW), chunks);
+  }
+
+  #free(i: number, chunks: Uint32Array): void {
+    const chunk = chunks[i]!;
+    if (chunk === 0) return;
+    const used = this.#arena.gauges[GAUGE.chunksUsed]! - 1;
+    this.#arena.chunkFree[used] = chunk - 1;
+    this.#arena.gauges[GAUGE.chunksUsed] = used;
+    chunks[i] = 0;
+  }
+
+  /** Starts anew at an offset, holding nothing. */
+  reset(flow: number, base: number): void {
+    const { chunks, rangeCount, custodyBase } = this.#f;
+    if (rangeCount[flow] !== 0 || custodyBase[flow] !== base)
+      for (let i = flow * CHUNKS_PER_FLOW; i < (flow + 1) * CHUNKS_PER_FLOW; i++) this.#free(i, chunks);
+    rangeCount[flow] = 0;
+    custodyBase[flow] = base;
+  }
+}

@@ -1,0 +1,45 @@
+/** Why the gateway drops a packet that is well formed. Numbers continue those of `rewrite/drops.ts`. */
+import { DROP_REASONS } from '../rewrite/drops.ts';
+
+export const GATEWAY_DROPS = {
+  /** From outside, to another address than the gateway's. */
+  'not-our-address': 64,
+  /** No flow, and not a SYN. */
+  'no-flow': 65,
+  /** A SYN to a port that leads to no guest: answered with RST. */
+  'closed-port': 66,
+  /** From a leg, with a source address no guest has. */
+  'unknown-guest': 67,
+  /** From a leg that does not hold the guest's epoch: answered with RST (S40, S48). */
+  'fenced-epoch': 68,
+  /** Sent by a frozen guest's old socket. */
+  frozen: 69,
+  /** Sent by the socket of an attach that is not committed. */
+  'before-commit': 70,
+  /** A SYN of the current leg that no attach announced. */
+  'unannounced-syn': 71,
+  /** RST, SYN or ACK that RFC 5961 does not accept. */
+  'blind-attack': 72,
+  /** Older timestamp than the peer's last (RFC 7323 §5). */
+  paws: 73,
+  /** Beyond the window the flow's peer was given, or beyond what custody can hold. */
+  'out-of-window': 74,
+  'flow-table-full': 75,
+  'no-outside-port': 76,
+  /** From a guest to the gateway's own outside address. */
+  hairpin: 77,
+  /** The new host's socket lacks an option the connection has (S11). */
+  'option-mismatch': 78,
+  /** A datagram for a frozen guest. */
+  'frozen-datagram': 79,
+  'icmp-error': 80,
+  /** The guest acknowledges what the peer never sent. */
+  'bad-ack': 81,
+} as const;
+
+/** Names of all reasons, by number. */
+export function dropNames(): ReadonlyMap<number, string> {
+  return new Map(
+    [...Object.entries(DROP_REASONS), ...Object.entries(GATEWAY_DROPS)].map(([name, number]) => [number, name]),
+  );
+}

@@ -1,0 +1,210 @@
+/**
+ * What operators see, decoded from the arena: flows, guests, counters. Reads shared memory only; the pump never stops for it.
+ * A slot whose flow changed while it was decoded is left out (see `arena.ts`).
+ */
+import { formatIpv4 } from '../rewrite/numbers.ts';
+import type { FlowDetail, FlowQuery, FlowSummary, GuestSummary, Publish } from './admin/schema.ts';
+import type { Arena } from './arena.ts';
+import { CHUNK_BYTES, GAUGE, RANGES_PER_FLOW } from './arena.ts';
+import { dropNames } from './drops.ts';
+import { HAS_SACK, HAS_TS, LIVE, STATES, UDP, unmovable } from './flow.ts';
+import { GUEST_FROZEN, GUEST_RUNNING, NO_LEG, guestId, guestName } from './guests.ts';
+
+/** Milliseconds of the clock the arena's times are in: monotonic, and the same for all threads of the process. */
+export function arenaNow(): number {
+  return Number(process.hrtime.bigint() / 1000n) / 1000;
+}
+
+function summary(arena: Arena, legs: readonly string[], slot: number): FlowSummary {
+  const { flows: f, guests: g } = arena;
+  const guest = f.guest[slot] ?? 0;
+  return {
+    id: f.flowId[slot] ?? 0,
+    proto: f.proto[slot] === UDP ? 'udp' : 'tcp',
+    state: STATES[f.state[slot] ?? 0] ?? 'CLOSED',
+    guestId: guestId(g, guest),
+    guestName: guestName(g, guest),
+    guest: `${formatIpv4(f.guestAddress[slot] ?? 0)}:${f.guestPort[slot] ?? 0}`,
+    outside: `:${f.outsidePort[slot] ?? 0}`,
+    peer: `${formatIpv4(f.peerAddress[slot] ?? 0)}:${f.peerPort[slot] ?? 0}`,
+    leg: legs[f.leg[slot] ?? 0] ?? '',
+    epoch: f.epoch[slot] ?? 0,
+    ageMs: Math.max(0, Math.round(arenaNow() - (f.createdAt[slot] ?? 0))),
+    bytesOut: f.bytesOut[slot] ?? 0,
+    bytesIn: f.bytesIn[slot] ?? 0,
+    packetsOut: f.packetsOut[slot] ?? 0,
+    packetsIn: f.packetsIn[slot] ?? 0,
+    custodyBytes: ranges(arena, slot).reduce((sum, r) => sum + r.end - r.start, 0),
+    splices: f.splices[slot] ?? 0,
+    direction: f.openedByGuest[slot] === 1 ? 'out' : 'in',
+    frozen: f.phase[slot] !== LIVE,
+  };
+}
+
+function ranges(arena: Arena, slot: number): { start: number; end: number }[] {
+  const { flows: f } = arena;
+  const first = slot * RANGES_PER_FLOW * 2;
+  const count = Math.min(RANGES_PER_FLOW, f.rangeCount[slot] ?? 0);
+  return Array.from({ length: count }, (_, i) => ({
+    start: f.ranges[first + 2 * i] ?? 0,
+    end: f.ranges[first + 2 * i + 1] ?? 0,
+  }));
+}
+
+function matches(flow: FlowSummary, query: FlowQuery): boolean {
+  const { guest, state, peer } = query;
+  return (
+    (guest === undefined || guest === flow.guestId || guest === flow.guestName || flow.guest.startsWith(`${guest}:`)) &&
+    (state === undefined || state === flow.state) &&
+    (peer === undefined || peer === flow.peer || flow.peer.startsWith(`${peer}:`))
+  );
+}
+
+/** The outside address of the listing: text that stands before every outside port. */
+export type ListingNames = { readonly legs: readonly string[]; readonly outsideAddress: string };
+
+/** Flows in the order in which they were opened. */
+export function listFlows(arena: Arena, names: ListingNames, query: FlowQuery): FlowSummary[] {
+  const found: FlowSummary[] = [];
+  const high = arena.gauges[GAUGE.highWater] ?? 0;
+  for (let slot = 0; slot < high; slot++) {
+    const flow = readFlow(arena, names, slot);
+    if (flow !== undefined && matches(flow, query)) found.push(flow);
+  }
+  return found.sort((a, b) => a.id - b.id);
+}
+
+function readFlow(arena: Arena, names: ListingNames, slot: number): FlowSummary | undefined {
+  const id = arena.flows.flowId[slot];
+  if (id === 0) return undefined;
+  const flow = summary(arena, names.legs, slot);
+  if (arena.flows.flowId[slot] !== id || flow.id !== id) return undefined;
+  return { ...flow, outside: names.outsideAddress + flow.outside };
+}
+
+/** One flow with all its numbers, or undefined when there is none of that id. */
+export function showFlow(arena: Arena, names: ListingNames, id: number): FlowDetail | undefined {
+  const { flows: f } = arena;
+  const slot = f.flowId.indexOf(id);
+  if (slot < 0 || id === 0) return undefined;
+  const flow = readFlow(arena, names, slot);
+  if (flow === undefined) return undefined;
+  const flags = f.flags[slot] ?? 0;
+  const delta = f.delta[slot] ?? 0;
+  const outBase = f.outBase[slot] ?? 0;
+  const currentGuestIsn = f.guestIsn[slot] ?? 0;
+  const held = ranges(arena, slot);
+  const base = f.custodyBase[slot] ?? 0;
+  const why = unmovable(flags);
+  return {
+    ...flow,
+    delta,
+    sequence: {
+      guestIsn: (outBase - 1) >>> 0,
+      peerIsn: ((f.inBase[slot] ?? 0) - 1) >>> 0,
+      currentGuestIsn,
+      sndUna: f.sndUna[slot] ?? 0,
+      sndNxt: f.sndNxt[slot] ?? 0,
+      rcvNxt: f.rcvNxt[slot] ?? 0,
+      peerNxt: f.peerNxt[slot] ?? 0,
+      delta,
+      attachOffset: f.nextBase[slot] ?? 0,
+    },
+    windows: {
+      peerWindow: f.peerWindow[slot] ?? 0,
+      peerShift: f.peerShift[slot] ?? 0,
+      guestShift: f.announcedShift[slot] ?? 0,
+      maxEdge: f.maxEdge[slot] ?? 0,
+      guestEdge: f.guestEdge[slot] ?? 0,
+    },
+    timestamps: {
+      enabled: (flags & HAS_TS) !== 0,
+      delta: f.tsDelta[slot] ?? 0,
+      lastToPeer: f.lastTsOut[slot] ?? 0,
+      lastFromPeer: f.lastTsIn[slot] ?? 0,
+    },
+    custody: {
+      bytes: flow.custodyBytes,
+      start: base,
+      end: held.at(-1)?.end ?? base,
+      ranges: held,
+      received: f.cut[slot] ?? -1,
+    },
+    sack: (flags & HAS_SACK) !== 0,
+    mss: { guest: f.guestMss[slot] ?? 0, peer: f.peerMss[slot] ?? 0 },
+    ...(why === undefined ? {} : { unmovable: why }),
+  };
+}
+
+/** A guest by its slot. */
+export function guestSummary(arena: Arena, legs: readonly string[], slot: number): GuestSummary {
+  const { guests: g, flows: f } = arena;
+  const state = g.state[slot];
+  const publish: Publish[] = [];
+  for (let i = 0; i < arena.portKind.length; i++)
+    if (arena.portKind[i] === 1 && arena.portGuest[i] === slot + 1)
+      publish.push({ proto: i >= 65536 ? 'udp' : 'tcp', outsidePort: i & 0xffff, guestPort: arena.portTarget[i] ?? 0 });
+  let flows = 0;
+  const high = arena.gauges[GAUGE.highWater] ?? 0;
+  for (let i = 0; i < high; i++) if (f.flowId[i] !== 0 && f.guest[i] === slot) flows++;
+  return {
+    id: guestId(g, slot),
+    name: guestName(g, slot),
+    address: formatIpv4(g.address[slot] ?? 0),
+    leg: legs[g.leg[slot] ?? 0] ?? '',
+    epoch: g.epoch[slot] ?? 0,
+    state:
+      g.nextLeg[slot] !== NO_LEG
+        ? 'attaching'
+        : state === GUEST_RUNNING
+          ? 'running'
+          : state === GUEST_FROZEN
+            ? 'frozen'
+            : 'sealed',
+    publish,
+    flows,
+  };
+}
+
+export function listGuests(arena: Arena, legs: readonly string[]): GuestSummary[] {
+  const found: GuestSummary[] = [];
+  for (let slot = 0; slot < arena.limits.maxGuests; slot++)
+    if (arena.guests.used[slot] === 1) found.push(guestSummary(arena, legs, slot));
+  return found;
+}
+
+export type Counters = {
+  readonly drops: Readonly<Record<string, number>>;
+  /** By leg number. */
+  readonly legs: readonly { readonly packetsIn: number; readonly packetsOut: number }[];
+  readonly outside: { readonly packetsIn: number; readonly packetsOut: number };
+  readonly flows: number;
+  readonly guests: number;
+  /** Chunks taken from the pool, in bytes: what counts against the limit. */
+  readonly custodyBytes: number;
+  readonly custodyLimit: number;
+};
+
+/** All counters. Reasons that never happened are left out. */
+export function readCounters(arena: Arena, legCount: number): Counters {
+  const drops: Record<string, number> = {};
+  for (const [number, name] of dropNames()) {
+    const n = arena.drops[number] ?? 0;
+    if (n > 0) drops[name] = n;
+  }
+  return {
+    drops,
+    legs: Array.from({ length: legCount }, (_, i) => ({
+      packetsIn: arena.legPacketsIn[i] ?? 0,
+      packetsOut: arena.legPacketsOut[i] ?? 0,
+    })),
+    outside: {
+      packetsIn: arena.gauges[GAUGE.outsideIn] ?? 0,
+      packetsOut: arena.gauges[GAUGE.outsideOut] ?? 0,
+    },
+    flows: arena.gauges[GAUGE.flows] ?? 0,
+    guests: arena.gauges[GAUGE.guests] ?? 0,
+    custodyBytes: (arena.gauges[GAUGE.chunksUsed] ?? 0) * CHUNK_BYTES,
+    custodyLimit: arena.chunkFree.length * CHUNK_BYTES,
+  };
+}

@@ -1,0 +1,113 @@
+/**
+ * Outside ports. A guest's port keeps its number where that is free (RFC 4787 REQ-3), and one guest port has one outside
+ * port towards every peer: endpoint-independent mapping (RFC 4787 REQ-1, RFC 5382 REQ-1). A published port is a mapping
+ * that exists before any flow; what the guest sends from the published port leaves by the same outside port.
+ *
+ * Limits: one outside address; ports 1–1023 are given only when the guest itself used the same number.
+ */
+import type { Arena } from './arena.ts';
+import { UDP } from './flow.ts';
+
+const PUBLISHED = 1;
+const MAPPED = 2;
+const LOWEST = 1024;
+
+export class PortMap {
+  readonly #arena: Arena;
+  /** (protocol, guest slot, guest port) → outside port and how many flows use it. Rebuilt by `retain`/`publish`. */
+  readonly #byTarget = new Map<number, { port: number; flows: number }>();
+
+  constructor(arena: Arena) {
+    this.#arena = arena;
+  }
+
+  #index(proto: number, port: number): number {
+    return (proto === UDP ? 65536 : 0) + port;
+  }
+
+  #target(proto: number, guest: number, port: number): number {
+    return (guest * 2 + (proto === UDP ? 1 : 0)) * 65536 + port;
+  }
+
+  /** Makes an outside port lead to a guest's port. False when the port is taken. */
+  publish(proto: number, outsidePort: number, guest: number, guestPort: number): boolean {
+    const i = this.#index(proto, outsidePort);
+    if (this.#arena.portKind[i] !== 0) return false;
+    this.#set(i, PUBLISHED, guest, guestPort);
+    this.#byTarget.set(this.#target(proto, guest, guestPort), { port: outsidePort, flows: 0 });
+    return true;
+  }
+
+  isFree(proto: number, outsidePort: number): boolean {
+    return this.#arena.portKind[this.#index(proto, outsidePort)] === 0;
+  }
+
+  /** Slot of the guest that an outside port is published for, or -1; `publishedPort` gives the guest's port. */
+  publishedGuest(proto: number, outsidePort: number): number {
+    const i = this.#index(proto, outsidePort);
+    return this.#arena.portKind[i] === PUBLISHED ? this.#arena.portGuest[i]! - 1 : -1;
+  }
+
+  publishedPort(proto: number, outsidePort: number): number {
+    return this.#arena.portTarget[this.#index(proto, outsidePort)]!;
+  }
+
+  /** The outside port for a new flow of a guest's port, or -1 when every port is taken. Count it back with `release`. */
+  acquire(proto: number, guest: number, guestPort: number): number {
+    const key = this.#target(proto, guest, guestPort);
+    const known = this.#byTarget.get(key);
+    if (known !== undefined) {
+      known.flows++;
+      return known.port;
+    }
+    let port = guestPort;
+    if (!this.isFree(proto, port)) {
+      port = -1;
+      const span = 65536 - LOWEST;
+      // Spread by guest, so that guests that count ports up alike do not walk the same run.
+      const start = (guestPort + guest * 7919) % span;
+      for (let i = 0; i < span && port < 0; i++) {
+        const candidate = LOWEST + ((start + i) % span);
+        if (this.isFree(proto, candidate)) port = candidate;
+      }
+      if (port < 0) return -1;
+    }
+    this.#set(this.#index(proto, port), MAPPED, guest, guestPort);
+    this.#byTarget.set(key, { port, flows: 1 });
+    return port;
+  }
+
+  /** A flow of this mapping ended. */
+  release(proto: number, guest: number, guestPort: number): void {
+    const key = this.#target(proto, guest, guestPort);
+    const known = this.#byTarget.get(key);
+    if (known === undefined) return;
+    known.flows--;
+    const i = this.#index(proto, known.port);
+    if (known.flows > 0 || this.#arena.portKind[i] !== MAPPED) return;
+    this.#arena.portKind[i] = 0;
+    this.#byTarget.delete(key);
+  }
+
+  /** Withdraws all that is published for a guest. */
+  unpublish(guest: number): void {
+    for (let i = 0; i < this.#arena.portKind.length; i++) {
+      if (this.#arena.portKind[i] !== PUBLISHED || this.#arena.portGuest[i] !== guest + 1) continue;
+      const proto = i >= 65536 ? UDP : 6;
+      const key = this.#target(proto, guest, this.#arena.portTarget[i]!);
+      const known = this.#byTarget.get(key);
+      // Flows that still end keep the port until the last of them is gone.
+      if (known !== undefined && known.flows > 0) this.#arena.portKind[i] = MAPPED;
+      else {
+        this.#arena.portKind[i] = 0;
+        this.#byTarget.delete(key);
+      }
+    }
+  }
+
+  #set(i: number, kind: number, guest: number, guestPort: number): void {
+    this.#arena.portGuest[i] = guest + 1;
+    this.#arena.portTarget[i] = guestPort;
+    this.#arena.portKind[i] = kind;
+  }
+}

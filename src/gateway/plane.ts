@@ -1,0 +1,101 @@
+/**
+ * The data plane without its devices: takes batches of packets in a buffer, and puts what follows from them into the queue.
+ *
+ * Theory of operation. One packet at a time is parsed in place, meets its flow, and is translated in place; nothing is copied or
+ * allocated, except into and out of custody. Time is set once a batch. Timers and expiry run from `tick`.
+ */
+import type { PlaneContext } from './context.ts';
+import { rstPeer } from './emit.ts';
+import { CLOSED, ESTABLISHED, CLOSE_WAIT, FIN_WAIT_2, LIVE, SYN_RECEIVED, SYN_SENT, TCP, TIME_WAIT, UDP } from './flow.ts';
+import { GAUGE } from './arena.ts';
+import { fromPeer } from './inbound.ts';
+import { OUTSIDE } from './out-queue.ts';
+import { fromGuest } from './outbound.ts';
+import { playTimers } from './player.ts';
+
+/** Idle times after which a flow is forgotten, milliseconds. Frozen flows never are. */
+const IDLE = {
+  /** RFC 5382 REQ-5: not less than 2 hours 4 minutes. */
+  established: 2 * 3600_000 + 4 * 60_000,
+  /** RFC 5382 REQ-5: not less than 4 minutes. */
+  transitory: 4 * 60_000,
+  timeWait: 60_000,
+  closed: 10_000,
+  /** RFC 4787 REQ-5: not less than 2 minutes; 5 recommended. */
+  udp: 5 * 60_000,
+} as const;
+
+/** How often timers run while one is armed, milliseconds. */
+export const TIMER_TICK = 10;
+/** How often the table is searched for what has ended, milliseconds. */
+const EXPIRY_TICK = 1000;
+
+export class Plane {
+  readonly ctx: PlaneContext;
+  #timersAt = 0;
+  #expiryAt = 0;
+
+  constructor(ctx: PlaneContext) {
+    this.ctx = ctx;
+  }
+
+  /** Takes one packet that stands in the queue's buffer. `device` is numbered as in `out-queue.ts`. */
+  packet(device: number, offset: number, length: number): void {
+    const ctx = this.ctx;
+    const { gauges, legPacketsIn } = ctx.arena;
+    const reason = ctx.packet.parse(offset, length);
+    if (reason !== 0) return ctx.count(reason);
+    if (device === OUTSIDE) {
+      gauges[GAUGE.outsideIn] = gauges[GAUGE.outsideIn]! + 1;
+      fromPeer(ctx);
+    } else {
+      legPacketsIn[device - 1] = legPacketsIn[device - 1]! + 1;
+      fromGuest(ctx, device - 1);
+    }
+  }
+
+  /** Runs what is due at `ctx.now`. */
+  tick(): void {
+    const { ctx } = this;
+    if (ctx.timersArmed && ctx.now >= this.#timersAt) {
+      this.#timersAt = ctx.now + TIMER_TICK;
+      let armed = false;
+      const high = ctx.flows.highWater;
+      for (let flow = 0; flow < high; flow++)
+        if (ctx.f.rtoAt[flow]! > 0 || ctx.f.reopenAt[flow]! > 0) armed = playTimers(ctx, flow) || armed;
+      ctx.timersArmed = armed;
+    }
+    if (ctx.now >= this.#expiryAt) {
+      this.#expiryAt = ctx.now + EXPIRY_TICK;
+      for (let flow = ctx.flows.highWater - 1; flow >= 0; flow--)
+        if (ctx.f.flowId[flow] !== 0 && ctx.now - ctx.f.lastSeen[flow]! > this.#idleLimit(flow)) this.#expire(flow);
+    }
+  }
+
+  #idleLimit(flow: number): number {
+    const { f } = this.ctx;
+    if (f.phase[flow] !== LIVE) return Infinity;
+    if (f.proto[flow] === UDP) return IDLE.udp;
+    switch (f.state[flow]) {
+      case ESTABLISHED:
+      case CLOSE_WAIT:
+      case FIN_WAIT_2:
+        return IDLE.established;
+      case TIME_WAIT:
+        return IDLE.timeWait;
+      case CLOSED:
+        return IDLE.closed;
+      default:
+        return IDLE.transitory;
+    }
+  }
+
+  #expire(flow: number): void {
+    const { ctx } = this;
+    const state = ctx.f.state[flow]!;
+    const open = state !== CLOSED && state !== TIME_WAIT && state !== SYN_SENT && state !== SYN_RECEIVED;
+    // RFC 5382 allows to tell the ends that the mapping is gone.
+    if (ctx.f.proto[flow] === TCP && open) rstPeer(ctx, flow);
+    ctx.end(flow);
+  }
+}

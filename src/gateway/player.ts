@@ -1,0 +1,176 @@
+/**
+ * The gateway as the sender of custody to the guest's socket (S44).
+ *
+ * Theory of operation. Custody is sent in order within the guest's window and a congestion window that opens as the guest
+ * acknowledges; what is not acknowledged in time is sent again from RCV.NXT on, and three duplicate ACKs repeat the first
+ * missing segment (RFC 5681). The peer's fresh bytes queue behind, in custody. When all of it was sent once and the guest's own
+ * right edge has reached the highest ever shown to the peer, the peer's segments pass directly again (S45); custody stays until
+ * it is acknowledged, and is still repeated from here.
+ *
+ * Limits. The retransmission timer is a constant that doubles, not an estimate: the way to a host is short and rarely loses.
+ */
+import { CHUNK_BYTES } from './arena.ts';
+import type { PlaneContext } from './context.ts';
+import { ackPeer, playSegment, synGuest } from './emit.ts';
+import { HAS_TS, LIVE, REOPENING, SYNCHRONIZED, WINDOW_CLOSED } from './flow.ts';
+import { rightEdge } from './windows.ts';
+
+/** First retransmission timeout, milliseconds: Linux's least. */
+const RTO_FIRST = 200;
+const RTO_MOST = 10_000;
+/** Congestion window of a fresh socket, bytes: a GSO super-packet. */
+const CWND_FIRST = 64 * 1024;
+/** Data of one segment; a super-packet stays below 64 KiB with its headers. */
+const MOST_DATA = 2 * CHUNK_BYTES;
+const REOPEN_FIRST = 200;
+const REOPEN_MOST = 5_000;
+
+/** MSS towards the guest's current socket, less what timestamps take (RFC 6691). */
+function mssToGuest(ctx: PlaneContext, flow: number): number {
+  const f = ctx.f;
+  const announced = f.nextMss[flow]! > 0 ? f.nextMss[flow]! : f.guestMss[flow]!;
+  const mss = Math.min(announced, ctx.settings.mtu - 40);
+  return Math.max(48, f.flags[flow]! & HAS_TS ? mss - 12 : mss);
+}
+
+/** Starts the sender at an offset: after a thaw or a commit. */
+export function startPlaying(ctx: PlaneContext, flow: number, from: number): void {
+  const f = ctx.f;
+  f.hold[flow] = 1;
+  f.playNxt[flow] = from;
+  f.playCwnd[flow] = CWND_FIRST;
+  f.recover[flow] = 0;
+  f.dupAcks[flow] = 0;
+  f.rto[flow] = RTO_FIRST;
+  f.rtoAt[flow] = 0;
+}
+
+/** Offset behind everything the gateway has to send: the peer's FIN counts. */
+function playEnd(ctx: PlaneContext, flow: number): number {
+  const end = ctx.custody.highest(flow);
+  return ctx.f.inFin[flow]! >= 0 && end >= ctx.f.inFin[flow]! ? ctx.f.inFin[flow]! + 1 : end;
+}
+
+/** Sends what window and congestion window allow, arms the timer, and lets go of the flow when nothing is left to do. */
+export function play(ctx: PlaneContext, flow: number): void {
+  const f = ctx.f;
+  if (f.phase[flow] !== LIVE || f.flags[flow]! & REOPENING || !(f.flags[flow]! & SYNCHRONIZED)) return;
+  const mss = mssToGuest(ctx, flow);
+  const fin = f.inFin[flow]!;
+  let next = Math.max(f.playNxt[flow]!, f.rcvNxt[flow]!);
+  const bound = Math.min(f.guestEdge[flow]!, f.rcvNxt[flow]! + f.playCwnd[flow]!);
+  for (;;) {
+    const end = ctx.custody.contiguousEnd(flow, next);
+    const length = Math.min(end, bound) - next;
+    const last = next + Math.max(0, length);
+    const withFin = last === fin && end === fin;
+    if (length <= 0 && !withFin) break;
+    // No silly window: a part of a segment goes only when nothing is under way (RFC 9293 §3.8.6.2.1).
+    if (length < mss && last < end && next > f.rcvNxt[flow]!) break;
+    const size = Math.min(Math.max(0, length), MOST_DATA);
+    const finNow = withFin && next + size === fin;
+    playSegment(ctx, flow, next, size, finNow, mss);
+    next += size + (finNow ? 1 : 0);
+  }
+  f.playNxt[flow] = next;
+  const pending = next > f.rcvNxt[flow]! || playEnd(ctx, flow) > next;
+  if (!pending) f.rtoAt[flow] = 0;
+  else if (f.rtoAt[flow] === 0) arm(ctx, flow);
+  letGo(ctx, flow);
+}
+
+function arm(ctx: PlaneContext, flow: number): void {
+  ctx.f.rtoAt[flow] = ctx.now + ctx.f.rto[flow]!;
+  ctx.timersArmed = true;
+}
+
+/** S45: the peer's segments pass again when custody was sent and the guest's window has caught up with every promise. */
+function letGo(ctx: PlaneContext, flow: number): void {
+  const f = ctx.f;
+  if (f.hold[flow] !== 1 || f.sndUna[flow]! < 0) return;
+  if (f.playNxt[flow]! < playEnd(ctx, flow) || f.guestEdge[flow]! < f.maxEdge[flow]!) return;
+  if (f.inFin[flow]! >= 0 && f.rcvNxt[flow]! <= f.inFin[flow]!) return;
+  f.hold[flow] = 0;
+}
+
+/** The guest's socket acknowledged up to `ack`; before this segment it was `before`. */
+export function guestAcked(ctx: PlaneContext, flow: number, ack: number, before: number): void {
+  const { f, packet: p } = ctx;
+  if (ack > before) {
+    ctx.custody.release(flow, f.inFin[flow]! >= 0 ? Math.min(ack, f.inFin[flow]!) : ack);
+    f.playCwnd[flow] = f.playCwnd[flow]! + (ack - before);
+    f.dupAcks[flow] = 0;
+    f.rto[flow] = RTO_FIRST;
+    f.rtoAt[flow] = 0;
+    if (ack < f.recover[flow]!) repeatFirst(ctx, flow);
+  } else if (ack === before && p.payloadLen === 0 && f.playNxt[flow]! > ack) {
+    const duplicates = Math.min(255, f.dupAcks[flow]! + 1);
+    f.dupAcks[flow] = duplicates;
+    if (duplicates === 3 && ack >= f.recover[flow]!) {
+      f.recover[flow] = f.playNxt[flow]!;
+      repeatFirst(ctx, flow);
+    }
+  }
+  play(ctx, flow);
+  // What was held back at the edge may be shown now; a window that was closed is opened at once (S34).
+  if (f.flags[flow]! & WINDOW_CLOSED && f.phase[flow] === LIVE && rightEdge(ctx, flow) > f.maxEdge[flow]!) reopen(ctx, flow);
+}
+
+function repeatFirst(ctx: PlaneContext, flow: number): void {
+  const f = ctx.f;
+  const from = f.rcvNxt[flow]!;
+  const mss = mssToGuest(ctx, flow);
+  const end = ctx.custody.contiguousEnd(flow, from);
+  const size = Math.min(end - from, mss);
+  const fin = from + size === f.inFin[flow];
+  if (size > 0 || fin) playSegment(ctx, flow, from, size, fin, mss);
+}
+
+/** Tells the peer that its window is open again, and says so until the peer makes use of it (S34). */
+export function reopen(ctx: PlaneContext, flow: number): void {
+  const f = ctx.f;
+  f.flags[flow] = f.flags[flow]! & ~WINDOW_CLOSED;
+  ackPeer(ctx, flow);
+  f.reopenAfter[flow] = REOPEN_FIRST;
+  f.reopenAt[flow] = ctx.now + REOPEN_FIRST;
+  ctx.timersArmed = true;
+}
+
+/** Runs a flow's timers. True while one is still set. */
+export function playTimers(ctx: PlaneContext, flow: number): boolean {
+  const f = ctx.f;
+  if (f.phase[flow] === LIVE && f.rtoAt[flow]! > 0 && ctx.now >= f.rtoAt[flow]!) timeout(ctx, flow);
+  if (f.reopenAt[flow]! > 0 && ctx.now >= f.reopenAt[flow]!) {
+    ackPeer(ctx, flow);
+    f.reopenAfter[flow] = Math.min(REOPEN_MOST, f.reopenAfter[flow]! * 2);
+    f.reopenAt[flow] = ctx.now + f.reopenAfter[flow]!;
+  }
+  return f.rtoAt[flow]! > 0 || f.reopenAt[flow]! > 0;
+}
+
+function timeout(ctx: PlaneContext, flow: number): void {
+  const f = ctx.f;
+  f.rtoAt[flow] = 0;
+  f.rto[flow] = Math.min(RTO_MOST, f.rto[flow]! * 2);
+  if (f.flags[flow]! & REOPENING) {
+    synGuest(ctx, flow);
+    return arm(ctx, flow);
+  }
+  const mss = mssToGuest(ctx, flow);
+  f.playNxt[flow] = f.rcvNxt[flow]!;
+  f.playCwnd[flow] = 2 * mss;
+  f.recover[flow] = 0;
+  f.dupAcks[flow] = 0;
+  // A closed window is probed with a segment the guest must answer: one before RCV.NXT, without data.
+  if (f.guestEdge[flow]! <= f.rcvNxt[flow]!) playSegment(ctx, flow, f.rcvNxt[flow]! - 1, 0, false, mss);
+  play(ctx, flow);
+}
+
+/** Opens towards the guest's listener for a connection no accept had returned, and repeats it until it is answered. */
+export function openToListener(ctx: PlaneContext, flow: number): void {
+  const f = ctx.f;
+  f.flags[flow] = f.flags[flow]! | REOPENING;
+  startPlaying(ctx, flow, 0);
+  synGuest(ctx, flow);
+  arm(ctx, flow);
+}
