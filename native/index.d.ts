@@ -1,0 +1,140 @@
+/**
+ * TUN devices, packet batches and interruptible sockets.
+ *
+ * - Descriptors are plain numbers of the process: they can be handed to worker threads.
+ * - A result ≥ 0 is a success, a negative one is `-errno` (Linux numbers). Only {@link tunOpen} throws
+ *   (and any function on arguments of the wrong type).
+ * - IPv4 addresses are unsigned 32-bit numbers (127.0.0.1 = 0x7f000001), ports numbers, both in host byte order.
+ * - A `wakeFd` comes from {@link wakeCreate}; while it is signalled every socket call that takes one returns `-EINTR` at once,
+ *   having consumed nothing (even if it could have succeeded), so the call can be issued again. -1: not interruptible.
+ * - `timeoutMs` may be a fraction; negative is for ever, 0 does not wait. When it runs out: `-EAGAIN` (0 from
+ *   `readBatch` and `pollMany`).
+ * - Offsets, lengths and counts outside their array give `-EINVAL`. Arrays may be views of a SharedArrayBuffer
+ *   or of a Wasm memory.
+ */
+
+/**
+ * Opens (or creates) a TUN device in the network namespace of the process, non-blocking and close-on-exec, with
+ * IFF_VNET_HDR (10 bytes, little-endian), TSO4 and checksum offload. It is neither up nor addressed yet.
+ * @throws Error with `code` KEDGE_TUN_MISSING, KEDGE_TUN_PERMISSION, KEDGE_TUN_BUSY or KEDGE_TUN_FAILED, `errno` (negative) and `hint`.
+ */
+export function tunOpen(name: string): number;
+/** Closes any descriptor. */
+export function fdClose(fd: number): number;
+
+/** An eventfd, not signalled. */
+export function wakeCreate(): number;
+/** Interrupts every call that waits with this descriptor, now and until {@link wakeClear}. */
+export function wakeSignal(fd: number): number;
+/** Takes the signal back. */
+export function wakeClear(fd: number): number;
+
+/**
+ * Reads packets of several TUN devices into `buffer`, in slots `slotSize` bytes apart (use at least 10 + 65535: a longer
+ * packet is cut). One packet from each device in turn until all are empty; when all were empty, tries again for
+ * `spinUs` microseconds (during which the wake is not looked at), then sleeps up to `timeoutMs`. A negative entry of `fds` is skipped; at most 64.
+ *
+ * `desc` gets a triple `[deviceIndex, offset, length]` a packet: offset of the 10-byte virtio header, length including it.
+ * @returns packets read; 0 at the timeout or when woken (packets that are there come first); -errno of a device when
+ *   there was no packet, its index in `desc[0]`.
+ */
+export function readBatch(
+  fds: Int32Array,
+  wakeFd: number,
+  buffer: Uint8Array,
+  slotSize: number,
+  maxPackets: number,
+  desc: Int32Array,
+  spinUs: number,
+  timeoutMs: number,
+): number;
+
+/**
+ * Writes the packets that the first `count` triples of `desc` describe. A full device (EAGAIN) is waited for, up to
+ * 20 ms a call. A packet that a device refuses adds 1 to `stats[0]`, puts its errno into `stats[1]` if there is one, and is skipped.
+ * @returns packets written; -EINVAL at the first triple that is out of bounds (those before it are written).
+ */
+export function writeBatch(
+  fds: Int32Array,
+  buffer: Uint8Array,
+  desc: Int32Array,
+  count: number,
+  stats: Int32Array,
+): number;
+
+/** A TCP (`stream`) or UDP socket, non-blocking and close-on-exec. */
+export function sockOpen(stream: boolean): number;
+export function sockBind(fd: number, addr: number, port: number): number;
+export function sockListen(fd: number, backlog: number): number;
+/** 0 when connected at once (UDP always), usually `-EINPROGRESS`: then call {@link sockConnectWait}. */
+export function sockConnectStart(fd: number, addr: number, port: number): number;
+/** 0 when connected, else `-errno` of the attempt. `-EINTR` and `-EAGAIN` leave the attempt under way. */
+export function sockConnectWait(fd: number, wakeFd: number, timeoutMs: number): number;
+/** A new descriptor; `peer` gets `[address, port]`. */
+export function sockAccept(fd: number, wakeFd: number, timeoutMs: number, peer: Uint32Array): number;
+/** Waits for room for at least one byte. Returns how many were taken (may be short). No SIGPIPE. */
+export function sockSend(
+  fd: number,
+  data: Uint8Array,
+  offset: number,
+  length: number,
+  wakeFd: number,
+  timeoutMs: number,
+): number;
+/** Waits for at least one byte. 0 is the end of the stream. `peek` leaves the bytes in the kernel. */
+export function sockRecv(
+  fd: number,
+  data: Uint8Array,
+  offset: number,
+  length: number,
+  peek: boolean,
+  wakeFd: number,
+  timeoutMs: number,
+): number;
+export function sockSendTo(
+  fd: number,
+  data: Uint8Array,
+  offset: number,
+  length: number,
+  addr: number,
+  port: number,
+  wakeFd: number,
+  timeoutMs: number,
+): number;
+/** One datagram; what does not fit is lost. `from` gets `[address, port]`. */
+export function sockRecvFrom(
+  fd: number,
+  data: Uint8Array,
+  offset: number,
+  length: number,
+  peek: boolean,
+  wakeFd: number,
+  timeoutMs: number,
+  from: Uint32Array,
+): number;
+/** 0 receiving, 1 sending, 2 both. */
+export function sockShutdown(fd: number, how: 0 | 1 | 2): number;
+export function sockSetInt(fd: number, level: number, name: number, value: number): number;
+/** The value of an option whose values are ≥ 0, or `-errno`. */
+export function sockGetInt(fd: number, level: number, name: number): number;
+/** SO_LINGER; `on` with 0 seconds makes a close a reset. */
+export function sockSetLinger(fd: number, on: boolean, seconds: number): number;
+/** `out` gets the socket's own `[address, port]`. */
+export function sockLocal(fd: number, out: Uint32Array): number;
+/** `out` gets the peer's `[address, port]`. */
+export function sockRemote(fd: number, out: Uint32Array): number;
+/** Bytes the peer has not acknowledged, a sent FIN counting as one (SIOCOUTQ). `-EINVAL` on a listener. */
+export function sockOutQueue(fd: number): number;
+/** Bytes that can be received now (SIOCINQ). `-EINVAL` on a listener. */
+export function sockInQueue(fd: number): number;
+/** The kernel's TCP state: 1 ESTABLISHED, 2 SYN_SENT, 3 SYN_RECV, 4 FIN_WAIT1, 5 FIN_WAIT2, 6 TIME_WAIT, 7 CLOSE, 8 CLOSE_WAIT, 9 LAST_ACK, 10 LISTEN, 11 CLOSING. */
+export function sockTcpState(fd: number): number;
+/** Takes the pending error (SO_ERROR): a positive errno, or 0. */
+export function sockError(fd: number): number;
+
+/**
+ * Waits for any of the first `count` triples `[fd, events, revents]` of `set` (POLLIN 1, POLLOUT 4; in revents also
+ * POLLERR 8, POLLHUP 16, POLLNVAL 32). A negative fd is skipped.
+ * @returns how many are ready, 0 at the timeout, `-EINTR` when woken (all revents are then 0).
+ */
+export function pollMany(set: Int32Array, count: number, wakeFd: number, timeoutMs: number): number;

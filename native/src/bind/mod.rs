@@ -1,0 +1,47 @@
+//! The only part that knows Node: arguments in, a number out.
+//!
+//! A result of 0 or more is a success, a negative one is `-errno`. Only `tunOpen` throws, and any function
+//! called with arguments of the wrong type.
+
+// Arguments arrive by value: each stands for a JavaScript value that lives as long as the call.
+#![allow(clippy::needless_pass_by_value)]
+
+mod args;
+mod batch;
+mod socket;
+mod tun;
+mod wake;
+
+use crate::errno::Result;
+
+/// A value JavaScript gets as a number ≥ 0.
+trait Number {
+    fn number(self) -> i32;
+}
+
+impl Number for () {
+    fn number(self) -> i32 {
+        0
+    }
+}
+
+impl Number for i32 {
+    fn number(self) -> i32 {
+        self
+    }
+}
+
+impl Number for usize {
+    fn number(self) -> i32 {
+        // Counts of bytes never exceed what Linux moves in one call (0x7ffff000).
+        i32::try_from(self).unwrap_or(i32::MAX)
+    }
+}
+
+/// The value, or `-errno`.
+fn number<T: Number>(result: Result<T>) -> i32 {
+    match result {
+        Ok(value) => value.number(),
+        Err(error) => -error.0,
+    }
+}

@@ -1,0 +1,28 @@
+//! System calls Kedge needs and Node does not offer: TUN devices, batches of packets, and socket
+//! calls that block in one thread and are interrupted from another.
+//!
+//! Everything outside [`bind`] is plain Rust over file descriptors and knows nothing of Node;
+//! `bind` turns JavaScript arguments into these calls and results into numbers.
+//!
+//! Two rules hold everywhere:
+//!
+//! * A descriptor is a plain number that belongs to the process, not to a thread. Nothing here keeps
+//!   state between calls, so the library may be used by any number of threads at once.
+//! * Memory that comes from JavaScript may be shared with other threads and two arguments may be
+//!   views of the same bytes. It is therefore only seen as slices of atomics ([`memory`]), never
+//!   as `&[u8]` or `&mut [u8]`.
+
+#![deny(unsafe_op_in_unsafe_fn)]
+#![warn(clippy::pedantic, clippy::undocumented_unsafe_blocks)]
+
+pub mod batch;
+// In a test build napi-derive registers nothing, and all of it would be unused.
+#[cfg(not(test))]
+mod bind;
+pub mod deadline;
+pub mod errno;
+pub mod interrupt;
+pub mod memory;
+pub mod poll;
+pub mod socket;
+pub mod tun;

@@ -1,0 +1,9 @@
+//! Tests of the core modules over real descriptors. Those of TUN devices need root; each runs in a network
+//! namespace of its own thread, which disappears with the thread.
+
+mod batch;
+mod interrupt;
+mod poll;
+mod socket;
+mod support;
+mod tun;
