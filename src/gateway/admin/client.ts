@@ -1,0 +1,233 @@
+/**
+ * Client of the gateway's admin API, for agents and the command line: HTTP/1.1 with JSON bodies over a Unix socket.
+ *
+ * Every failure is a KedgeError. One the gateway answered has the gateway's own code and hint; one on the way there is
+ * `KEDGE_GATEWAY_UNREACHABLE`, `KEDGE_GATEWAY_TIMEOUT` or `KEDGE_GATEWAY_PROTOCOL`. After the last two a verb may have been
+ * carried out or not: `commit`, `abort` and `detach` may be called again.
+ *
+ * Connections are kept between calls, so that a call during a migration costs one round trip; an idle one does not keep the
+ * process alive.
+ */
+import { Agent, request } from 'node:http';
+import type { IncomingMessage } from 'node:http';
+import { KedgeError, isErrorCode } from '../../errors.ts';
+import type {
+  AttachBody,
+  AttachResult,
+  CheckResult,
+  EpochBody,
+  ErrorBody,
+  ExportBody,
+  ExportResult,
+  FlowDetail,
+  FlowList,
+  FlowQuery,
+  FreezeResult,
+  GuestList,
+  Health,
+  RegisterBody,
+  RegisterResult,
+  Status,
+} from './schema.ts';
+
+/** Where the gateway listens unless told otherwise. */
+export const DEFAULT_GATEWAY_SOCKET = '/run/kedge/gateway.sock';
+
+const DEFAULT_TIMEOUT_MS = 10_000;
+/** A listing of all flows a gateway can have is below this. */
+const MAX_ANSWER_BYTES = 256 * 1024 * 1024;
+
+export type GatewayClientOptions = {
+  /** How long a call waits for its answer, milliseconds. */
+  readonly timeoutMs?: number;
+};
+
+type Method = 'GET' | 'POST' | 'DELETE';
+
+export class GatewayClient {
+  readonly socketPath: string;
+  readonly #timeoutMs: number;
+  readonly #agent = new Agent({ keepAlive: true, maxSockets: 16 });
+
+  constructor(socketPath: string, options: GatewayClientOptions = {}) {
+    this.socketPath = socketPath;
+    this.#timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
+  }
+
+  health(): Promise<Health> {
+    return this.#call('GET', '/v1/health');
+  }
+
+  status(): Promise<Status> {
+    return this.#call('GET', '/v1/status');
+  }
+
+  /** Flows that match all of the query. */
+  async flows(query: FlowQuery = {}): Promise<FlowList['flows']> {
+    const search = new URLSearchParams(Object.entries(query)).toString();
+    const list = await this.#call<FlowList>('GET', search === '' ? '/v1/flows' : `/v1/flows?${search}`);
+    return list.flows;
+  }
+
+  /** One flow with all its numbers; KEDGE_FLOW_UNKNOWN when there is none of that id (now). */
+  flow(id: number): Promise<FlowDetail> {
+    return this.#call('GET', `/v1/flows/${id}`);
+  }
+
+  async guests(): Promise<GuestList['guests']> {
+    const list = await this.#call<GuestList>('GET', '/v1/guests');
+    return list.guests;
+  }
+
+  /** Makes a guest known, at epoch 1; without an address it gets one of the pool. */
+  register(guest: RegisterBody): Promise<RegisterResult> {
+    return this.#call('POST', '/v1/guests', guest);
+  }
+
+  /** The guest has ended: peers of flows that are still open get a RST. */
+  async unregister(id: string, body: EpochBody): Promise<void> {
+    await this.#call('DELETE', guestPath(id), body);
+  }
+
+  /** Whether every flow of the guest can move; KEDGE_FLOW_UNMOVABLE names the one that cannot. Changes nothing. */
+  check(id: string, body: EpochBody): Promise<CheckResult> {
+    return this.#verb(id, 'check', body);
+  }
+
+  /** The gateway stands in for the guest from here on. */
+  freeze(id: string, body: EpochBody): Promise<FreezeResult> {
+    return this.#verb(id, 'freeze', body);
+  }
+
+  /** Tells what was drained. `settled: false`: drain and export again. */
+  export(id: string, body: ExportBody): Promise<ExportResult> {
+    return this.#verb(id, 'export', body);
+  }
+
+  /** The image is complete and holds the only claim; the sockets it was taken from are dead. */
+  async seal(id: string, body: EpochBody): Promise<void> {
+    await this.#verb(id, 'seal', body);
+  }
+
+  /** Claims the next epoch (`epoch` = old + 1) for a leg, whose connects for these flows are answered from here on. */
+  attach(id: string, body: AttachBody): Promise<AttachResult> {
+    return this.#verb(id, 'attach', body);
+  }
+
+  /** The flows switch to the attached epoch, and the old one is fenced. May be repeated. */
+  async commit(id: string, body: EpochBody): Promise<void> {
+    await this.#verb(id, 'commit', body);
+  }
+
+  /** Gives an attached epoch back before commit. */
+  async detach(id: string, body: EpochBody): Promise<void> {
+    await this.#verb(id, 'detach', body);
+  }
+
+  /** Thaws the guest where it was; KEDGE_EPOCH_COMMITTED when it already runs elsewhere. May be repeated. */
+  async abort(id: string, body: EpochBody): Promise<void> {
+    await this.#verb(id, 'abort', body);
+  }
+
+  /** Closes idle connections. */
+  close(): void {
+    this.#agent.destroy();
+  }
+
+  #verb<T>(id: string, verb: string, body: object): Promise<T> {
+    return this.#call('POST', `${guestPath(id)}/${verb}`, body);
+  }
+
+  #call<T>(method: Method, path: string, body?: object): Promise<T> {
+    const payload = body === undefined ? undefined : Buffer.from(JSON.stringify(body));
+    return new Promise<T>((resolve, reject) => {
+      const call = request({
+        agent: this.#agent,
+        socketPath: this.socketPath,
+        method,
+        path,
+        headers:
+          payload === undefined ? {} : { 'content-type': 'application/json', 'content-length': payload.byteLength },
+      });
+      const timer = setTimeout(() => {
+        call.destroy(
+          new KedgeError(
+            'KEDGE_GATEWAY_TIMEOUT',
+            `gateway at ${this.socketPath} did not answer ${method} ${path} within ${this.#timeoutMs} ms`,
+          ),
+        );
+      }, this.#timeoutMs);
+      call.on('error', (error) => {
+        clearTimeout(timer);
+        reject(error instanceof KedgeError ? error : this.#unreachable(error));
+      });
+      call.on('response', (response) => {
+        readAnswer(response).then(
+          (text) => {
+            clearTimeout(timer);
+            try {
+              resolve(this.#decode<T>(response.statusCode ?? 0, text));
+            } catch (error) {
+              reject(error as Error);
+            }
+          },
+          (error: unknown) => {
+            clearTimeout(timer);
+            reject(error instanceof KedgeError ? error : this.#unreachable(error));
+          },
+        );
+      });
+      call.end(payload);
+    });
+  }
+
+  /** A body of a success has the shape of its schema: the other end is the same version of the same program. */
+  #decode<T>(status: number, text: string): T {
+    let body: unknown;
+    try {
+      body = JSON.parse(text);
+    } catch {
+      body = undefined;
+    }
+    if (typeof body !== 'object' || body === null) {
+      throw new KedgeError('KEDGE_GATEWAY_PROTOCOL', `${this.socketPath} answered ${status} without a JSON object`, {
+        hint: 'is it the socket of a Kedge gateway?',
+      });
+    }
+    if (status >= 200 && status < 300) return body as T;
+    const { code, message, hint } = body as Partial<ErrorBody>;
+    if (typeof code === 'string' && isErrorCode(code))
+      throw new KedgeError(code, message ?? code, hint === undefined ? {} : { hint });
+    throw new KedgeError('KEDGE_GATEWAY_PROTOCOL', `gateway answered ${status}: ${message ?? text.slice(0, 200)}`);
+  }
+
+  #unreachable(error: unknown): KedgeError {
+    const cause = error instanceof Error && 'code' in error ? String(error.code) : String(error);
+    return new KedgeError('KEDGE_GATEWAY_UNREACHABLE', `cannot reach a gateway at ${this.socketPath}: ${cause}`, {
+      hint: hintFor(cause),
+      cause: error,
+    });
+  }
+}
+
+function guestPath(id: string): string {
+  return `/v1/guests/${encodeURIComponent(id)}`;
+}
+
+function hintFor(cause: string): string {
+  if (cause === 'EACCES')
+    return 'this user may not use the socket: see socket_mode and socket_group in the gateway config';
+  return 'start one with: gateway run --config FILE; or name its socket with --socket or KEDGE_GATEWAY';
+}
+
+async function readAnswer(response: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of response) {
+    const part = chunk as Buffer;
+    bytes += part.byteLength;
+    if (bytes > MAX_ANSWER_BYTES) throw new KedgeError('KEDGE_GATEWAY_PROTOCOL', 'the answer is too large');
+    chunks.push(part);
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}
