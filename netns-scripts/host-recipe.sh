@@ -9,12 +9,14 @@
 #           |  in:  table local, "local POOL dev lo" ...... delivered to the socket
 #        [ DEV ]------------------------------------------- VIA, the gateway
 #
-# Three things, and why:
+# Four things, and why:
 # - `local POOL dev lo` (AnyIP): an unprivileged process may bind and connect from every guest address, so that a guest which
 #   arrives or leaves changes nothing on the host.
 # - Rule 10 sends what a guest address sends to the gateway, before the local table is asked (which moves from pref 0 to 32):
 #   otherwise a guest's connection to a service of its own host would never leave the host.
 # - rp_filter 2 ("loose") on DEV: what is in force is the larger of `all` and DEV, and peers of guests are not on DEV's network.
+# - arp_announce 2 on DEV: or else the host asks for VIA's link address in the name of a guest, and VIA, which knows guests only
+#   behind its TUN, does not answer. (Seen: a guest that had just moved could not connect until the gateway spoke first.)
 #
 # Works in the network namespace it is called in. Safe to repeat; `down` leaves the rules as the kernel makes them.
 set -Eeuo pipefail
@@ -37,6 +39,7 @@ up() {
   have_rule "$PREF_LOCAL" || ip -4 rule add pref "$PREF_LOCAL" lookup local
   have_rule 0 && ip -4 rule del pref 0
   echo 2 >"/proc/sys/net/ipv4/conf/$device/rp_filter"
+  echo 2 >"/proc/sys/net/ipv4/conf/$device/arp_announce"
 }
 
 down() {
@@ -45,9 +48,12 @@ down() {
   have_rule "$PREF_GUESTS" && ip -4 rule del pref "$PREF_GUESTS"
   ip -4 route flush table "$TABLE" 2>/dev/null || true
   ip -4 route del local "$pool" dev lo 2>/dev/null || true
-  if [[ -e /proc/sys/net/ipv4/conf/$device/rp_filter ]]; then
-    cat /proc/sys/net/ipv4/conf/default/rp_filter >"/proc/sys/net/ipv4/conf/$device/rp_filter"
-  fi
+  local key
+  for key in rp_filter arp_announce; do
+    if [[ -e /proc/sys/net/ipv4/conf/$device/$key ]]; then
+      cat "/proc/sys/net/ipv4/conf/default/$key" >"/proc/sys/net/ipv4/conf/$device/$key"
+    fi
+  done
 }
 
 [[ $# == 4 && $1 =~ ^(up|down)$ ]] || usage "${0##*/} up|down POOL VIA DEV"

@@ -1,0 +1,72 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { patternBytes, patternHash, patternMismatch } from '../../support/pattern.ts';
+import { ReceiveAccount, SendAccount } from '../../support/drive/account.ts';
+import { createHash } from 'node:crypto';
+
+const seeds = fc.integer({ min: 0, max: 2 ** 31 });
+const offsets = fc.oneof(fc.integer({ min: 0, max: 300_000 }), fc.integer({ min: 2 ** 32, max: 2 ** 40 }));
+const lengths = fc.integer({ min: 0, max: 150_000 });
+
+test('a stream is the same however it is cut', () => {
+  fc.assert(
+    fc.property(seeds, offsets, lengths, fc.nat(), (seed, offset, length, cut) => {
+      const at = cut % (length + 1);
+      const whole = patternBytes(seed, offset, length);
+      const parts = [patternBytes(seed, offset, at), patternBytes(seed, offset + at, length - at)];
+      assert.equal(Buffer.compare(whole, Buffer.concat(parts)), 0);
+      assert.equal(patternMismatch(seed, offset, whole), -1);
+    }),
+    { numRuns: 50 },
+  );
+});
+
+test('a wrong byte, a lost byte and a repeated byte are found', () => {
+  fc.assert(
+    fc.property(seeds, offsets, fc.integer({ min: 1000, max: 150_000 }), fc.nat(), (seed, offset, length, at) => {
+      const wrong = at % length;
+      const bytes = patternBytes(seed, offset, length);
+      bytes[wrong] = (bytes[wrong] ?? 0) ^ 0x40;
+      assert.equal(patternMismatch(seed, offset, bytes), wrong);
+      const found = patternMismatch(seed, offset, patternBytes(seed, offset + 1, length));
+      assert.ok(found >= 0 && found < 100, `a shift is seen at ${found}`);
+    }),
+    { numRuns: 50 },
+  );
+});
+
+test('different seeds and blocks differ, and the hash is that of the bytes', () => {
+  assert.notDeepEqual(patternBytes(1, 0, 64), patternBytes(2, 0, 64));
+  assert.notDeepEqual(patternBytes(1, 0, 64), patternBytes(1, 65536, 64));
+  const hash = createHash('sha256')
+    .update(patternBytes(7, 0, 200_000))
+    .digest('hex');
+  assert.equal(patternHash(7, 200_000), hash);
+});
+
+test('the books of a connection', () => {
+  const sent = new SendAccount();
+  const received = new ReceiveAccount();
+  received.expect(5);
+  sent.ask(5, 100_000);
+  sent.askFinish();
+  while (sent.waiting > 0) {
+    assert.equal(sent.finishDue, false);
+    const bytes = sent.next(30_000).subarray(0, 20_001);
+    sent.sent(bytes);
+    received.take(bytes);
+  }
+  assert.equal(sent.finishDue, true);
+  assert.equal(received.report().sha256, patternHash(5, 100_000));
+  assert.equal(sent.report().sha256, patternHash(5, 100_000));
+  assert.throws(() => {
+    sent.ask(5, 1);
+  }, /after the end/);
+  received.take(new Uint8Array([1, 2, 3, 4]));
+  const { wrongAt } = received.report();
+  assert.ok(wrongAt >= 100_000 && wrongAt < 100_004);
+  assert.throws(() => {
+    received.expect(6);
+  }, /have come before/);
+});
