@@ -12,6 +12,7 @@
 import { delta16, delta32, onesSum, swapped, updateChecksum, updatePartial } from './checksum.ts';
 import { ICMP_CHECKSUM, ICMP_IDENTIFIER } from './icmp.ts';
 import { IP_CHECKSUM, IP_DESTINATION, IP_SOURCE, PROTO_ICMP, PROTO_TCP } from './ip.ts';
+import { seqDiff } from './numbers.ts';
 import type { Ipv4, Port, Seq } from './numbers.ts';
 import type { Packet } from './packet.ts';
 import { TCP_ACKNOWLEDGEMENT, TCP_CHECKSUM, TCP_FLAGS, TCP_HEADER, TCP_SEQ, TCP_WINDOW } from './tcp.ts';
@@ -125,7 +126,7 @@ export function setWindowScale(p: Packet, shift: number): void {
 
 /**
  * Adds `delta` (any integer, modulo 2^32) to both edges of every SACK block, and keeps those blocks that then lie within
- * [lowest, highest] (RFC 2018 §3). The others go, what is kept moves up, in order, so that a D-SACK block stays first
+ * [lowest, highest] (RFC 2018 §3), two numbers less than 2^31 apart. The others go, what is kept moves up, in order, so that a D-SACK block stays first
  * (RFC 2883 §4); one that lies below the acknowledgement is kept if `lowest` allows it. Without blocks left the option goes.
  */
 export function translateSack(p: Packet, delta: number, lowest: Seq, highest: Seq): void {
@@ -134,7 +135,8 @@ export function translateSack(p: Packet, delta: number, lowest: Seq, highest: Se
   const view = p.view;
   const length = view.getUint8(at + 1);
   const before = onesSum(view, at, at + length, 0);
-  const room = (highest - lowest) >>> 0;
+  // Below zero when the bounds leave no room at all.
+  const room = seqDiff(highest, lowest);
   let kept = 0;
   for (let i = 0; i < p.sackCount; i++) {
     const left = (view.getUint32(at + 2 + 8 * i) + delta) >>> 0;
