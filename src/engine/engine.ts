@@ -1,0 +1,195 @@
+/**
+ * The one interface behind which a guest's code runs. An engine executes an instrumented module, stops it at a stable
+ * point when another thread asks for it, hands out its whole compute state, and continues from such a state.
+ *
+ * Theory of operation: everything here is synchronous and belongs to one thread, the guest's. Only `StopSignal.request`
+ * is called from elsewhere. `start` and `resume` return when the guest exits, traps, or has unwound to a stable point;
+ * after `stopped` the state may be captured (any number of times) and the same instance may go on with `resume`.
+ *
+ * A host call that blocks asks for the unwinding itself: it calls `context.suspend()` and returns at once (its result is
+ * ignored). After `resume`, here or in another instance on another machine, the same call is issued again with the same
+ * arguments and with `context.resumed === true`; what it left in `context.pending` is there again.
+ */
+
+/** Numeric value types of WebAssembly that can cross the host boundary. */
+export type ValueType = 'i32' | 'i64' | 'f32' | 'f64';
+
+/** The type of a function import or export. */
+export interface FunctionType {
+  readonly params: readonly ValueType[];
+  readonly results: readonly ValueType[];
+}
+
+/** What an i32, f32 or f64 (number) or an i64 (bigint) is on the host's side. i32 arrives signed: use `>>> 0`. */
+export type HostValue = number | bigint;
+
+/**
+ * One function that the host offers to the guest. `signature` is written in WAMR's letters, `(iI*~$)i`: i = i32, I = i64,
+ * f = f32, F = f64; `*`, `~` and `$` are i32 too (pointer, length of the pointer before it, pointer to a string).
+ * No letter after the parenthesis: no result.
+ */
+export interface HostFunction {
+  readonly signature: string;
+  readonly call: (...args: never[]) => HostValue | undefined;
+}
+
+/** All that the host offers: module name -> function name -> function. */
+export type HostImports = Readonly<Record<string, Readonly<Record<string, HostFunction>>>>;
+
+/** What an interrupted host call may leave for its next issue. Plain data: it becomes part of the image (CBOR). */
+export type PendingState =
+  number | string | boolean | null | readonly PendingState[] | { readonly [key: string]: PendingState };
+
+/**
+ * The view that a host function has of the call it is serving. One object per guest, reused for every call; the caller
+ * makes it with `createHostCallContext()` before the imports exist and passes it to `Engine.instantiate`.
+ */
+export interface HostCallContext {
+  /** True when an interrupted call is issued again (after a restore or after an aborted stop). */
+  readonly resumed: boolean;
+  /** State of the interrupted issue, undefined at the first issue. Set it before `suspend()` to keep something. */
+  pending: PendingState | undefined;
+  /** Unwind the guest: the call is to be issued again later. The caller returns at once; its result is ignored. */
+  suspend(): void;
+  /** True once another thread has asked the guest to stop: a call that could block should suspend instead. */
+  stopRequested(): boolean;
+  /** The guest's linear memory as it is now. Fetch it again in every call: it moves when the guest grows it. */
+  memory(): Uint8Array;
+}
+
+/** Asks a running guest to stop. `handle` may be posted to another thread and made a signal again by `stopSignalOf`. */
+export interface StopSignal {
+  /** Structured-clonable; both sides then share the flag. */
+  readonly handle: StopHandle;
+  /** The shared bytes; the flag is the 32-bit word at byte offset 0. */
+  readonly shared: SharedArrayBuffer;
+  request(): void;
+  clear(): void;
+  requested(): boolean;
+}
+
+/** The transferable half of a StopSignal: a shared `WebAssembly.Memory` of one page. */
+export type StopHandle = WebAssembly.Memory;
+
+/** Why the guest's code returned to the host. */
+export type Outcome =
+  | { readonly kind: 'exited'; readonly code: number }
+  | { readonly kind: 'stopped' }
+  | { readonly kind: 'trapped'; readonly message: string };
+
+/** Where stable points are put. `loop` and `loop-all` are the same in this encoding; `none` cannot be stopped at all. */
+export type Policy = 'loop-all' | 'loop' | 'none';
+
+/** The instrumented form of one module. Plain data: may be posted to another thread or cached on disk. */
+export interface InstrumentedModule {
+  /** The instrumented module, for the engine. */
+  readonly bytes: Uint8Array;
+  /** How the frames of a stopped guest are written, e.g. `asyncify-1`. */
+  readonly encoding: string;
+  readonly policy: Policy;
+  /** SHA-256 of the module as its author made it, lower-case hex: the identity of the code. */
+  readonly originalHash: string;
+  /** SHA-256 of `bytes`, lower-case hex. Frames fit only the form that made them. */
+  readonly hash: string;
+  /** Function imports of the original module, in order. */
+  readonly imports: readonly ImportedFunction[];
+  /** Mutable globals of the original module, in order. */
+  readonly globals: readonly ValueType[];
+}
+
+export interface ImportedFunction {
+  readonly module: string;
+  readonly name: string;
+  readonly type: FunctionType;
+}
+
+/** A mutable global: the bit pattern (never a float, whose NaN bits would not survive), unsigned. */
+export interface GlobalState {
+  readonly type: ValueType;
+  readonly bits: bigint;
+}
+
+/** The frames of a stopped guest. Empty bytes: the guest has not been started yet. */
+export interface FramesState {
+  readonly encoding: string;
+  readonly policy: Policy;
+  /** SHA-256 (hex) of the instrumented module whose code made these frames. */
+  readonly moduleHash: string;
+  readonly bytes: Uint8Array;
+}
+
+/** The host call at which the guest stands, to be issued again. */
+export interface CallState {
+  readonly module: string;
+  readonly name: string;
+  /** Arguments as unsigned bit patterns, in order. */
+  readonly args: readonly bigint[];
+  /** What the call left in `context.pending`. */
+  readonly pending?: PendingState;
+}
+
+/** Everything that the code of a stopped guest is made of. */
+export interface ComputeState {
+  /** SHA-256 (hex) of the original module. */
+  readonly originalHash: string;
+  /** Linear memory. From `capture` it is a live view: copy or write it out before the guest goes on. */
+  readonly memory: Uint8Array;
+  readonly memoryPages: number;
+  readonly globals: readonly GlobalState[];
+  readonly frames: FramesState;
+  /** Absent when the guest stopped in its own code. */
+  readonly call?: CallState;
+}
+
+/** One guest's code and data in one engine. Not usable any more after `exited` or `trapped`. */
+export interface Instance {
+  /** Linear memory now; fetch it again after every run. */
+  memory(): Uint8Array;
+  /**
+   * Grows linear memory to at least this many pages and returns it: a restore may fill it in place and then pass it to
+   * `restore` as `state.memory`, which saves a copy. Throws KEDGE_RESTORE_MEMORY.
+   */
+  growMemory(pages: number): Uint8Array;
+  /** Runs the module from its beginning. */
+  start(): Outcome;
+  /** Goes on after `stopped` or after `restore`. The stop signal must have been cleared before, or it stops again. */
+  resume(): Outcome;
+  /** The state of a stopped guest. Throws KEDGE_ENGINE_STATE when it is not stopped. */
+  capture(): ComputeState;
+  /**
+   * Makes this fresh instance (never started) equal to the captured one; `resume` then continues it.
+   * Throws KEDGE_FRAMES_MISMATCH when the state was made by another module, policy or encoding.
+   */
+  restore(state: ComputeState): void;
+}
+
+/** A module ready to be instantiated. Opaque to all but its engine. */
+export interface CompiledModule {
+  readonly module: InstrumentedModule;
+}
+
+/** An adapter of one engine. */
+export interface Engine {
+  readonly name: string;
+  readonly version: string;
+  /** Throws KEDGE_MODULE_INVALID. Cached by hash. */
+  compile(module: InstrumentedModule): CompiledModule;
+  /**
+   * Checks every import before any guest code runs: KEDGE_IMPORT_UNKNOWN, KEDGE_IMPORT_TYPE name it.
+   * The context becomes this instance's own.
+   */
+  instantiate(compiled: CompiledModule, imports: HostImports, stop: StopSignal, context: HostCallContext): Instance;
+}
+
+/**
+ * Thrown by the host function that ends the guest (`proc_exit`): it passes through the guest's frames and becomes the
+ * outcome `exited`. Never visible outside the engine.
+ */
+export class GuestExit extends Error {
+  readonly exitCode: number;
+  constructor(exitCode: number) {
+    super(`guest exited with code ${exitCode}`);
+    this.name = 'GuestExit';
+    this.exitCode = exitCode;
+  }
+}

@@ -1,0 +1,299 @@
+/**
+ * One guest in V8.
+ *
+ * Theory of operation: the instance is in one of the states of `Phase`. A poll (`#poll`) or a host call that suspends
+ * puts Asyncify into its unwinding state; `main` then returns with all frames in the frames memory. Going on calls
+ * `main` again in the rewinding state, which walks into the innermost frame and there issues the same poll or host call
+ * again; that ends the rewinding.
+ *
+ * Limits: the depth of a guest's recursion is V8's own stack (a worker's `resourceLimits.stackSizeMb`). Fresh code is not
+ * optimised yet and its frames may be larger, so a guest that was near the limit may not fit again: KEDGE_STACK_TOO_DEEP.
+ */
+import { KedgeError } from '../../errors.ts';
+import { bitsOf } from '../bits.ts';
+import { CallContext } from '../context.ts';
+import {
+  type CallState,
+  type ComputeState,
+  GuestExit,
+  type HostCallContext,
+  type HostFunction,
+  type HostImports,
+  type HostValue,
+  type ImportedFunction,
+  type Instance,
+  type InstrumentedModule,
+  type Outcome,
+  type StopSignal,
+} from '../engine.ts';
+import { resolveImports } from '../imports.ts';
+import { NAMES } from '../instrument/names.ts';
+import { PAGE_SIZE } from '../wasm/initial-memory.ts';
+import { type InstrumentedExports, readExports } from './exports.ts';
+import { FrameStack } from './frames.ts';
+
+type Phase = 'fresh' | 'running' | 'unwinding' | 'rewinding' | 'stopped' | 'ended';
+
+type HostCall = (...args: HostValue[]) => HostValue | undefined;
+
+const NO_MEMORY = new Uint8Array(0);
+
+export class V8Instance implements Instance {
+  readonly #module: InstrumentedModule;
+  readonly #stop: StopSignal;
+  readonly #context: CallContext;
+  readonly #exports: InstrumentedExports;
+  readonly #stack: FrameStack | undefined;
+  #phase: Phase = 'fresh';
+  /** The host call at which the guest stands, or undefined at a poll. */
+  #call: CallState | undefined = undefined;
+  #memory: Uint8Array = NO_MEMORY;
+
+  constructor(
+    module: InstrumentedModule,
+    compiled: WebAssembly.Module,
+    imports: HostImports,
+    stop: StopSignal,
+    context: HostCallContext,
+  ) {
+    if (!(context instanceof CallContext)) {
+      throw new TypeError('make the context with createHostCallContext()');
+    }
+    this.#module = module;
+    this.#stop = stop;
+    this.#context = context;
+    const functions: Record<string, Record<string, unknown>> = {};
+    const resolved = resolveImports(module.imports, imports);
+    module.imports.forEach((wanted, index) => {
+      const found = resolved[index];
+      if (found !== undefined) {
+        (functions[wanted.module] ??= {})[wanted.name] = this.#wrap(wanted, found);
+      }
+    });
+    functions[NAMES.module] = { [NAMES.stop]: stop.handle, [NAMES.poll]: () => this.#poll() };
+    const instance = new WebAssembly.Instance(compiled, functions);
+    this.#exports = readExports(instance.exports, module.globals.length);
+    this.#stack = this.#exports.unwinding && new FrameStack(this.#exports.unwinding);
+    context.bind(
+      () => this.memory(),
+      () => stop.requested(),
+    );
+  }
+
+  memory(): Uint8Array {
+    const buffer = this.#exports.memory?.buffer;
+    if (buffer !== undefined && this.#memory.buffer !== buffer) {
+      this.#memory = new Uint8Array(buffer);
+    }
+    return this.#memory;
+  }
+
+  start(): Outcome {
+    this.#expect('fresh');
+    this.#phase = 'running';
+    return this.#run();
+  }
+
+  resume(): Outcome {
+    if (this.#phase === 'fresh') {
+      return this.start();
+    }
+    this.#expect('stopped');
+    this.#stack?.startRewind();
+    this.#phase = 'rewinding';
+    return this.#run();
+  }
+
+  capture(): ComputeState {
+    if (this.#phase !== 'fresh') {
+      this.#expect('stopped');
+    }
+    const memory = this.memory();
+    const { originalHash, encoding, policy, hash, globals } = this.#module;
+    return {
+      originalHash,
+      memory,
+      memoryPages: memory.length / PAGE_SIZE,
+      globals: globals.map((type, n) => ({ type, bits: this.#exports.globals[n]?.get() ?? 0n })),
+      frames: {
+        encoding,
+        policy,
+        moduleHash: hash,
+        bytes: this.#phase === 'stopped' && this.#stack !== undefined ? this.#stack.read() : NO_MEMORY,
+      },
+      ...(this.#call === undefined ? {} : { call: this.#call }),
+    };
+  }
+
+  restore(state: ComputeState): void {
+    this.#expect('fresh');
+    this.#checkFits(state);
+    this.#restoreMemory(state);
+    // CBOR gives small integers back as numbers.
+    state.globals.forEach((global, n) => this.#exports.globals[n]?.set(BigInt.asIntN(64, BigInt(global.bits))));
+    if (state.frames.bytes.length > 0) {
+      this.#stack?.write(state.frames.bytes);
+      this.#phase = 'stopped';
+      this.#call = state.call;
+    }
+  }
+
+  growMemory(pages: number): Uint8Array {
+    const missing = pages - this.memory().length / PAGE_SIZE;
+    if (missing > 0) {
+      try {
+        this.#exports.memory?.grow(missing);
+      } catch (cause) {
+        throw new KedgeError('KEDGE_RESTORE_MEMORY', `cannot have ${pages} pages of guest memory`, { cause });
+      }
+    }
+    return this.memory();
+  }
+
+  #restoreMemory(state: ComputeState): void {
+    const memory = this.growMemory(state.memoryPages);
+    if (memory.length !== state.memoryPages * PAGE_SIZE || memory.length !== state.memory.length) {
+      throw new KedgeError('KEDGE_FRAMES_MISMATCH', 'the size of the captured memory does not fit the module');
+    }
+    if (state.memory.buffer !== memory.buffer) {
+      memory.set(state.memory);
+    }
+  }
+
+  #checkFits(state: ComputeState): void {
+    const { originalHash, encoding, policy, hash, globals } = this.#module;
+    const mismatch = (what: string): KedgeError =>
+      new KedgeError('KEDGE_FRAMES_MISMATCH', `the captured state does not fit: ${what}`, {
+        hint: 'both hosts must run the same version of Kedge and the same policy',
+      });
+    if (state.originalHash !== originalHash) {
+      throw mismatch('it is of another module');
+    }
+    if (state.frames.encoding !== encoding) {
+      throw mismatch(`its frames are ${state.frames.encoding}, not ${encoding}`);
+    }
+    if (state.frames.policy !== policy || state.frames.moduleHash !== hash) {
+      throw mismatch('the module was instrumented in another way');
+    }
+    if (state.globals.length !== globals.length || state.globals.some(({ type }, n) => type !== globals[n])) {
+      throw mismatch('its globals are others');
+    }
+    if (state.call !== undefined && state.frames.bytes.length === 0) {
+      throw mismatch('it stands in a host call but has no frames');
+    }
+  }
+
+  #expect(phase: Phase): void {
+    if (this.#phase !== phase) {
+      throw new KedgeError('KEDGE_ENGINE_STATE', `the guest is ${this.#phase}, not ${phase}`);
+    }
+  }
+
+  #run(): Outcome {
+    try {
+      this.#exports.main();
+    } catch (error) {
+      return this.#thrown(error);
+    }
+    if (this.#phase === 'unwinding') {
+      this.#stack?.stopUnwind();
+      this.#phase = 'stopped';
+      return { kind: 'stopped' };
+    }
+    if (this.#phase === 'rewinding') {
+      this.#phase = 'ended';
+      throw new KedgeError('KEDGE_FRAMES_CORRUPT', 'the frames do not lead back into the guest');
+    }
+    this.#phase = 'ended';
+    return { kind: 'exited', code: 0 };
+  }
+
+  #thrown(error: unknown): Outcome {
+    const phase = this.#phase;
+    this.#phase = 'ended';
+    if (error instanceof GuestExit) {
+      return { kind: 'exited', code: error.exitCode };
+    }
+    const overflow = error instanceof RangeError && error.message.includes('call stack');
+    if (phase === 'running' && (overflow || error instanceof WebAssembly.RuntimeError)) {
+      return { kind: 'trapped', message: overflow ? 'call stack exhausted' : error.message };
+    }
+    if (overflow || (phase === 'unwinding' && error instanceof WebAssembly.RuntimeError)) {
+      throw new KedgeError('KEDGE_STACK_TOO_DEEP', `the guest's stack is too deep (${phase})`, {
+        hint: 'give the guest a larger stack or let it recurse less deeply',
+        cause: error,
+      });
+    }
+    if (phase === 'rewinding' && error instanceof WebAssembly.RuntimeError) {
+      throw new KedgeError('KEDGE_FRAMES_CORRUPT', 'the frames do not fit the code', { cause: error });
+    }
+    throw error;
+  }
+
+  /** Called by the guest at a stable point, when the flag was set; and at the end of rewinding to such a point. */
+  #poll(): void {
+    if (this.#phase === 'rewinding') {
+      this.#endRewind();
+      if (this.#call !== undefined) {
+        throw this.#lostCall();
+      }
+    }
+    if (this.#stop.requested()) {
+      this.#call = undefined;
+      this.#unwind();
+    }
+  }
+
+  #wrap(wanted: ImportedFunction, offered: HostFunction): HostCall {
+    const context = this.#context;
+    const { params, results } = wanted.type;
+    const ignored = results[0] === 'i64' ? 0n : 0;
+    // The signature was checked against the import's type, so what arrives is what the function takes.
+    const call = offered.call as HostCall;
+    return (...args) => {
+      if (this.#phase === 'rewinding') {
+        this.#endRewind();
+        const interrupted = this.#call;
+        if (interrupted?.module !== wanted.module || interrupted.name !== wanted.name) {
+          throw this.#lostCall();
+        }
+        this.#call = undefined;
+        context.enter(true, interrupted.pending);
+      } else {
+        context.enter(false, undefined);
+      }
+      const result = call(...args);
+      if (!context.suspended) {
+        return result;
+      }
+      this.#call = {
+        module: wanted.module,
+        name: wanted.name,
+        args: args.map((value, i) => bitsOf(params[i] ?? 'i32', value)),
+        ...(context.pending === undefined ? {} : { pending: context.pending }),
+      };
+      this.#unwind();
+      return ignored;
+    };
+  }
+
+  #unwind(): void {
+    if (this.#stack === undefined) {
+      throw new KedgeError('KEDGE_ENGINE_STATE', 'a guest instrumented with policy none cannot be stopped');
+    }
+    this.#phase = 'unwinding';
+    this.#stack.startUnwind();
+  }
+
+  #endRewind(): void {
+    if (this.#stack?.empty !== true) {
+      throw new KedgeError('KEDGE_FRAMES_CORRUPT', 'the frames end too late');
+    }
+    this.#stack.stopRewind();
+    this.#phase = 'running';
+  }
+
+  #lostCall(): KedgeError {
+    return new KedgeError('KEDGE_FRAMES_CORRUPT', 'the frames lead to another place than the one recorded');
+  }
+}

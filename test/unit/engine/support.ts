@@ -1,0 +1,92 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createHostCallContext } from '../../../src/engine/context.ts';
+import {
+  type ComputeState,
+  type HostCallContext,
+  type HostFunction,
+  type HostImports,
+  type Instance,
+  type InstrumentedModule,
+  type Outcome,
+  type StopSignal,
+} from '../../../src/engine/engine.ts';
+import { createStopSignal } from '../../../src/engine/stop.ts';
+import { v8Engine } from '../../../src/engine/v8/engine.ts';
+
+/** Assembles WebAssembly text with wabt's wat2wasm. */
+export function wat(text: string, ...flags: readonly string[]): Uint8Array {
+  const directory = mkdtempSync(join(tmpdir(), 'kedge-wat-'));
+  try {
+    const source = join(directory, 'module.wat');
+    const target = join(directory, 'module.wasm');
+    writeFileSync(source, text);
+    execFileSync('wat2wasm', [...flags, source, '-o', target], { stdio: ['ignore', 'ignore', 'pipe'] });
+    return new Uint8Array(readFileSync(target));
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+/** A host function from a plain one. */
+export function host<Arguments extends readonly (number | bigint)[]>(
+  signature: string,
+  call: (...args: Arguments) => number | bigint | undefined,
+): HostFunction {
+  return { signature, call: call as unknown as HostFunction['call'] };
+}
+
+/**
+ * A stop signal whose flag is always up, so that every poll asks; `decide` says whether it stops. This makes stops
+ * happen at exact points, without a second thread.
+ */
+export function scriptedStop(decide: () => boolean): StopSignal {
+  const signal = createStopSignal();
+  signal.request();
+  return { ...signal, requested: decide };
+}
+
+export interface Made {
+  readonly instance: Instance;
+  readonly context: HostCallContext;
+}
+
+export function makeInstance(
+  module: InstrumentedModule,
+  imports: (context: HostCallContext) => HostImports,
+  stop: StopSignal = createStopSignal(),
+): Made {
+  const context = createHostCallContext();
+  const instance = v8Engine.instantiate(v8Engine.compile(module), imports(context), stop, context);
+  return { instance, context };
+}
+
+/** As an image would do it: nothing of the old instance is shared. */
+export function copyState(state: ComputeState): ComputeState {
+  return structuredClone(state);
+}
+
+/** Runs a module to its end; each time it stops it goes on in a fresh instance. Returns the outcome and the stops. */
+export function runMoving(
+  module: InstrumentedModule,
+  imports: (context: HostCallContext) => HostImports,
+  stop: () => StopSignal,
+  limit = 100_000,
+): { readonly outcome: Outcome; readonly moves: number } {
+  let instance = makeInstance(module, imports, stop()).instance;
+  let outcome = instance.start();
+  let moves = 0;
+  while (outcome.kind === 'stopped') {
+    moves += 1;
+    if (moves > limit) {
+      throw new Error('the guest makes no progress');
+    }
+    const state = copyState(instance.capture());
+    instance = makeInstance(module, imports, stop()).instance;
+    instance.restore(state);
+    outcome = instance.resume();
+  }
+  return { outcome, moves };
+}
