@@ -20,7 +20,8 @@ import { Verbs } from './verbs.ts';
 
 /** A virtio header and the longest IPv4 packet, rounded up. */
 const SLOT = 66 * 1024;
-const BATCH = 32;
+// Few: what is read must still be in the cache when it is written. Measured with one stream: 8 carry a fifth more than 32.
+const BATCH = 8;
 /** Room for segments of the gateway's own between two flushes. */
 const TRANSMIT_BYTES = 2 * 1024 * 1024;
 const QUEUE = 512;
