@@ -2,7 +2,7 @@
  * Byte streams that can be made and checked from any offset, so that both ends of a connection know what must come, wherever a
  * move cut it: every byte depends on a seed and its offset.
  */
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 
 const BLOCK = 64 * 1024;
 
@@ -67,12 +67,17 @@ export function patternMismatch(seed: number, offset: number, bytes: Uint8Array)
   return wrong;
 }
 
-/** SHA-256 of the first `length` bytes of the stream, in hex. */
-export function patternHash(seed: number, length: number): string {
+/** A hash that has taken the first `length` bytes of the stream. */
+export function patternHasher(seed: number, length: number): Hash {
   const hash = createHash('sha256');
   pieces(seed, 0, length, (piece) => {
     hash.update(piece);
     return true;
   });
-  return hash.digest('hex');
+  return hash;
+}
+
+/** SHA-256 of the first `length` bytes of the stream, in hex. */
+export function patternHash(seed: number, length: number): string {
+  return patternHasher(seed, length).digest('hex');
 }

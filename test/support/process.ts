@@ -146,7 +146,7 @@ export async function tryRun(command: readonly string[], options: RunOptions = {
     return await within(running.ended, options.timeout ?? 30_000, running.label);
   } catch (error) {
     await running.stop(0);
-    throw new Error(`${String(error)}\n${running.describe()}`);
+    throw new Error(`${String(error)}\n${running.describe()}`, { cause: error });
   }
 }
 

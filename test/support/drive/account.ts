@@ -1,9 +1,9 @@
 /**
  * Books of one connection, the same for a peer and for a host: what was sent and what came, hashed and compared with the pattern
- * that should have come.
+ * that should have come. Books of a host move with its guest: `state` and `resume`.
  */
-import { createHash } from 'node:crypto';
-import { patternBytes, patternMismatch } from '../pattern.ts';
+import { createHash, type Hash } from 'node:crypto';
+import { patternBytes, patternHasher, patternMismatch } from '../pattern.ts';
 
 export interface DirectionReport {
   readonly bytes: number;
@@ -24,12 +24,45 @@ export interface SendReport extends DirectionReport {
   readonly finished: boolean;
 }
 
+export interface ReceiveState {
+  readonly bytes: number;
+  readonly seed: number | null;
+  readonly wrongAt: number;
+  readonly ended: boolean;
+}
+
+export interface SendState {
+  readonly bytes: number;
+  readonly seed: number;
+  readonly goal: number;
+  readonly finish: boolean;
+  readonly finished: boolean;
+}
+
+/** What a hash says when bytes were seen elsewhere that are not known to be those of the pattern. */
+const UNKNOWN = 'unknown';
+
 export class ReceiveAccount {
   #bytes = 0;
-  #hash = createHash('sha256');
+  /** Undefined after a move: made anew from the pattern when it is asked for. */
+  #hash: Hash | undefined = createHash('sha256');
   #seed: number | undefined;
   #wrongAt = -1;
   ended = false;
+
+  static resume({ bytes, seed, wrongAt, ended }: ReceiveState): ReceiveAccount {
+    const account = new ReceiveAccount();
+    account.#bytes = bytes;
+    account.#hash = bytes === 0 ? account.#hash : undefined;
+    account.#seed = seed ?? undefined;
+    account.#wrongAt = wrongAt;
+    account.ended = ended;
+    return account;
+  }
+
+  state(): ReceiveState {
+    return { bytes: this.#bytes, seed: this.#seed ?? null, wrongAt: this.#wrongAt, ended: this.ended };
+  }
 
   get bytes(): number {
     return this.#bytes;
@@ -46,22 +79,39 @@ export class ReceiveAccount {
       const wrong = patternMismatch(this.#seed, this.#bytes, bytes);
       if (wrong >= 0) this.#wrongAt = this.#bytes + wrong;
     }
-    this.#hash.update(bytes);
+    this.#hash?.update(bytes);
     this.#bytes += bytes.length;
   }
 
   report(): ReceiveReport {
-    return { bytes: this.#bytes, sha256: this.#hash.copy().digest('hex'), wrongAt: this.#wrongAt, ended: this.ended };
+    if (this.#seed !== undefined && this.#wrongAt < 0) this.#hash ??= patternHasher(this.#seed, this.#bytes);
+    const sha256 = this.#hash?.copy().digest('hex') ?? UNKNOWN;
+    return { bytes: this.#bytes, sha256, wrongAt: this.#wrongAt, ended: this.ended };
   }
 }
 
 export class SendAccount {
   #bytes = 0;
-  #hash = createHash('sha256');
+  #hash: Hash | undefined = createHash('sha256');
   #seed = 0;
   #goal = 0;
   #finish = false;
   finished = false;
+
+  static resume({ bytes, seed, goal, finish, finished }: SendState): SendAccount {
+    const account = new SendAccount();
+    account.#bytes = bytes;
+    account.#hash = undefined;
+    account.#seed = seed;
+    account.#goal = goal;
+    account.#finish = finish;
+    account.finished = finished;
+    return account;
+  }
+
+  state(): SendState {
+    return { bytes: this.#bytes, seed: this.#seed, goal: this.#goal, finish: this.#finish, finished: this.finished };
+  }
 
   /** More bytes to send, of the stream of `seed` at the offset reached. A connection sends one stream. */
   ask(seed: number, bytes: number): void {
@@ -76,7 +126,7 @@ export class SendAccount {
   }
 
   get waiting(): number {
-    return this.#goal - this.#bytes;
+    return Math.max(0, this.#goal - this.#bytes);
   }
 
   /** All was sent and the FIN is due. */
@@ -90,16 +140,14 @@ export class SendAccount {
   }
 
   sent(bytes: Uint8Array): void {
-    this.#hash.update(bytes);
+    this.#hash?.update(bytes);
     this.#bytes += bytes.length;
   }
 
   report(): SendReport {
-    return {
-      bytes: this.#bytes,
-      sha256: this.#hash.copy().digest('hex'),
-      waiting: this.waiting,
-      finished: this.finished,
-    };
+    // What is echoed is not the pattern's, and an echo does not move.
+    this.#hash ??= patternHasher(this.#seed, this.#bytes);
+    const sha256 = this.#hash.copy().digest('hex');
+    return { bytes: this.#bytes, sha256, waiting: this.waiting, finished: this.finished };
   }
 }

@@ -20,9 +20,9 @@ export async function serve(methods: Readonly<Record<string, Method>>): Promise<
   };
   const perform = async ({ id, method, params }: Call): Promise<void> => {
     try {
-      const perform = methods[method];
-      if (perform === undefined) throw new Error(`no method ${method}`);
-      answer({ id, result: (await perform(params)) ?? null });
+      const call = methods[method];
+      if (call === undefined) throw new Error(`no method ${method}`);
+      answer({ id, result: (await call(params)) ?? null });
     } catch (error) {
       const { message, stack, code } = error as Error & { code?: string };
       answer({ id, error: { message, stack, ...(code === undefined ? {} : { code }) } });

@@ -5,6 +5,7 @@
 import { spawn } from 'node:child_process';
 import { connect as connectSocket, createServer, type Server, type Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
 import { ReceiveAccount, SendAccount } from './account.ts';
 import { serve } from './json-lines.ts';
 
@@ -101,19 +102,21 @@ class Connection {
       const bytes = this.sent.next(slow ? Math.max(1, Math.round((this.#rate * PACE_MS) / 1000)) : CHUNK);
       this.sent.sent(bytes);
       const room = this.output.write(bytes);
-      if (slow) await new Promise((resolve) => setTimeout(resolve, PACE_MS));
-      else if (!room) await new Promise<void>((resolve) => this.#onceWritable(resolve));
+      if (slow) await delay(PACE_MS);
+      else if (!room) await this.#writable();
     }
     this.#pumping = false;
     if (this.sent.finishDue) this.#finish();
   }
 
-  #onceWritable(resolve: () => void): void {
+  #writable(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
     const done = (): void => {
       this.output.off('drain', done).off('close', done).off('error', done);
       resolve();
     };
     this.output.once('drain', done).once('close', done).once('error', done);
+    return promise;
   }
 
   #finish(): void {
@@ -220,7 +223,11 @@ function listen({ address, port }: { address?: string; port: number }): Promise<
 async function accept({ listener: index }: { listener: number }): Promise<number> {
   const listener = listeners[index];
   if (listener === undefined) throw new Error(`no listener ${index}`);
-  return listener.pending.shift() ?? (await new Promise((resolve) => listener.waiting.push(resolve)));
+  const ready = listener.pending.shift();
+  if (ready !== undefined) return ready;
+  const { promise, resolve } = Promise.withResolvers<number>();
+  listener.waiting.push(resolve);
+  return await promise;
 }
 
 interface Of {

@@ -70,3 +70,24 @@ test('the books of a connection', () => {
     received.expect(6);
   }, /have come before/);
 });
+
+test('books that move go on where they were', () => {
+  let sent = new SendAccount();
+  let received = new ReceiveAccount();
+  received.expect(9);
+  sent.ask(9, 50_000);
+  for (let move = 0; sent.waiting > 0; move++) {
+    const bytes = sent.next(7_001);
+    sent.sent(bytes);
+    received.take(bytes);
+    sent = SendAccount.resume(structuredClone(sent.state()));
+    received = ReceiveAccount.resume(structuredClone(received.state()));
+    if (move % 2 === 0) assert.equal(received.report().sha256, sent.report().sha256);
+  }
+  assert.equal(received.report().sha256, patternHash(9, 50_000));
+  received.take(new Uint8Array([1]));
+  assert.equal(ReceiveAccount.resume(received.state()).report().sha256, 'unknown');
+  const unexpected = new ReceiveAccount();
+  unexpected.take(new Uint8Array([1]));
+  assert.equal(ReceiveAccount.resume(unexpected.state()).report().sha256, 'unknown');
+});
