@@ -16,7 +16,9 @@ const State = Type.Object({
   /** Inode of the network namespace. */
   namespace: Type.Integer(),
   /** Kernel settings as they were. */
-  settings: Type.Array(Type.Object({ path: Type.String({ pattern: '^net/ipv4/[^.]' }), value: Type.String() })),
+  settings: Type.Array(
+    Type.Object({ path: Type.String({ pattern: '^net/ipv4/(?!.*\\.\\./).+$' }), value: Type.String() }),
+  ),
   /** Whether the local table was moved. */
   movedLocal: Type.Boolean(),
   /** Proxy entry that was made, if there was none. */

@@ -8,7 +8,7 @@
 import swagger from '@fastify/swagger';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox';
-import type { FastifyBaseLogger, FastifyError, FastifyReply } from 'fastify';
+import type { FastifyBaseLogger, FastifyError, FastifyReply, FastifySchemaValidationError } from 'fastify';
 import fastify, { LogController } from 'fastify';
 import { Type } from 'typebox';
 import type { TSchema } from 'typebox';
@@ -207,17 +207,23 @@ function answerError(error: FastifyError | KedgeError, reply: FastifyReply): Fas
 function asKedgeError(error: FastifyError | KedgeError): KedgeError {
   if (error instanceof KedgeError) return error;
   if ('validation' in error && error.validation !== undefined) {
-    const [first] = error.validation;
-    const where = `${error.validationContext ?? 'request'}${first?.instancePath ?? ''}`;
-    return new KedgeError('KEDGE_BAD_REQUEST', `${where} ${first?.message ?? 'is not valid'}${named(first?.params)}`);
+    const part = error.validationContext ?? 'request';
+    const found = error.validation.slice(0, MESSAGES).map((problem) => explain(part, problem));
+    return new KedgeError('KEDGE_BAD_REQUEST', found.join('; '));
   }
   const status = error.statusCode ?? 500;
   if (status < 500) return new KedgeError('KEDGE_BAD_REQUEST', error.message);
   return new KedgeError('KEDGE_INTERNAL', error.message);
 }
 
-/** The properties an error is about: those that lack or are too many. */
-function named(params: Record<string, unknown> | undefined): string {
-  const names = params?.['additionalProperties'] ?? params?.['requiredProperties'];
-  return Array.isArray(names) ? `: ${names.join(', ')}` : '';
+/** Of a body with thousands of wrong entries a few say enough. */
+const MESSAGES = 3;
+
+function explain(part: string, problem: FastifySchemaValidationError): string {
+  const where = `${part}${problem.instancePath}`;
+  // The validator's word for a property that no schema allows.
+  if (problem.keyword === 'boolean') return `${where} is not expected`;
+  const allowed = problem.params['allowedValues'];
+  const values = Array.isArray(allowed) ? `: ${allowed.join(', ')}` : '';
+  return `${where} ${problem.message ?? 'is not valid'}${values}`;
 }
