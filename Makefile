@@ -1,12 +1,20 @@
 # Kedge. `make demo` and `make test` work from a fresh clone: each sets up what it needs first.
+#
+#   setup      installs what is missing            lint       types, oxlint, prettier, rustfmt, clippy
+#   demo       two hosts, live connections, moves  format     what prettier and rustfmt can mend
+#   test       all tests (root)                    ready      all that CI checks: lint and test
+#   test-unit  those that need no root             bench      figures beside those of others
+#   test-e2e   those with network namespaces       build      dist/: JavaScript for machines without the sources
+#   native     the Rust addon                      examples   guests in C, compiled to build/examples/*.wasm
+#   clean      removes all that was made
+
+# Places that are not on every PATH: Rust as rustup installs it, and the tools of root.
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 
 NODE := bin/node
 ARCH := $(shell uname -m | sed -e s/x86_64/x64/ -e s/aarch64/arm64/)
 ADDON := native/kedge.linux-$(ARCH)-gnu.node
-RUST := native/Cargo.toml native/Cargo.lock $(shell find native/src native/build.rs -type f 2>/dev/null)
-UNIT := $(wildcard test/*.test.ts) $(shell find test/unit -name '*.test.ts' 2>/dev/null)
-E2E := $(shell find test/native test/e2e -name '*.test.ts' 2>/dev/null)
-REPORT := --test-reporter=./test/support/reporter.ts --test-reporter-destination=stdout
+RUST := native/Cargo.toml native/Cargo.lock $(shell find native/src native/build.rs native/.cargo -type f 2>/dev/null)
 
 all: setup
 
@@ -15,8 +23,12 @@ all: setup
 setup:
 	@scripts/setup.sh
 
+setup-tools:
+	@scripts/setup.sh tools
+
 native: $(ADDON)
 
+# Copied and renamed, so that a process that has the old addon loaded keeps it.
 $(ADDON): $(RUST)
 	@echo "setup: building the native addon"
 	@cd native && cargo build --release --locked --quiet
@@ -26,8 +38,9 @@ examples:
 	@$(MAKE) --no-print-directory -C examples
 
 # JavaScript for machines that get no sources.
-build: setup
-	@rm -rf dist && $(NODE) node_modules/typescript/bin/tsc -p tsconfig.build.json
+build: setup-tools
+	@rm -rf dist
+	@$(NODE) node_modules/typescript/bin/tsc -p tsconfig.build.json
 
 # --- running ---
 
@@ -49,20 +62,25 @@ test-unit: setup
 test-e2e: setup
 	@scripts/test.sh e2e
 
-lint: setup
-	@$(NODE) node_modules/typescript/bin/tsc -p tsconfig.json
-	@$(NODE) node_modules/.bin/oxlint --type-aware --deny-warnings
-	@$(NODE) node_modules/prettier/bin/prettier.cjs --check --log-level warn .
-	@cd native && cargo fmt --check && cargo clippy --release --all-targets --locked --quiet -- -D warnings
+# All of them, even when one fails.
+lint: setup-tools
+	@status=0; \
+	$(NODE) node_modules/typescript/bin/tsc -p tsconfig.json || status=1; \
+	$(NODE) node_modules/oxlint/bin/oxlint --deny-warnings || status=1; \
+	$(NODE) node_modules/prettier/bin/prettier.cjs --check --log-level warn . || status=1; \
+	(cd native && cargo fmt --check) || status=1; \
+	(cd native && cargo clippy --release --all-targets --locked --quiet -- -D warnings) || status=1; \
+	exit $$status
 
-format: setup
+format: setup-tools
 	@$(NODE) node_modules/prettier/bin/prettier.cjs --write --log-level warn .
 	@cd native && cargo fmt
 
 # All that CI checks.
-ready: lint test
+ready:
+	@.ci/run
 
 clean:
 	rm -rf build dist node_modules native/target native/*.node demo/report.json
 
-.PHONY: all setup native examples build demo bench test test-unit test-e2e lint format ready clean
+.PHONY: all setup setup-tools native examples build demo bench test test-unit test-e2e lint format ready clean

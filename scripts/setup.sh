@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Makes a clone ready to run: Debian packages, npm packages, the native addon, the example guests. Says what it does, installs
-# only what is missing, and is done in a moment when nothing is. Where it may not install, it prints what to install and ends 1.
+# Makes a clone ready: Debian packages, npm packages, the native addon, the example guests. It says what it does, installs only
+# what is missing, and is done in a moment when nothing is. Where it may not install, it prints what to install and ends 1.
 #
-#   scripts/setup.sh          what running, testing and linting need
+#   scripts/setup.sh tools    what compiling and linting need: a C linker, npm packages, the native addon
+#   scripts/setup.sh          that, and what demo, tests and benchmarks need: peers, captures, the compiler of the guests
 #
-# Needs git, make and Rust (cargo) beforehand; any Node with npm, however old, is enough to fetch the right one.
+# Needs git, make and Rust (cargo) beforehand, and any Node with npm: it is only used to fetch the right Node.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,50 +15,94 @@ fail() {
   exit 1
 }
 
-# What each is for: network tools and peers of tests and demo, the compiler of the example guests, the linker of the addon.
-packages=(
-  iproute2 nftables tcpdump tshark ethtool procps util-linux
-  curl socat netcat-openbsd iperf3 nginx-light openssl python3-minimal
-  clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 wabt
-  gcc libc6-dev
-)
+# Debian package, and the command or file that shows that it (or something as good) is there.
+tools='
+  gcc                         cc
+  libc6-dev                   /usr/include/stdio.h
+'
+all="$tools"'
+  iproute2                    ip
+  nftables                    nft
+  ethtool                     ethtool
+  procps                      ps
+  util-linux                  setpriv
+  tcpdump                     tcpdump
+  tshark                      tshark
+  curl                        curl
+  socat                       socat
+  netcat-openbsd              nc.openbsd
+  iperf3                      iperf3
+  nginx-light                 nginx
+  clang-14                    clang-14
+  lld-14                      wasm-ld-14
+  wasi-libc                   /usr/include/wasm32-wasi/stdio.h
+  libclang-rt-14-dev-wasm32   /usr/lib/llvm-14/lib/clang/14.*/lib/wasi/libclang_rt.builtins-wasm32.a
+  wabt                        wat2wasm
+'
+case ${1:-all} in
+  tools) wanted=$tools ;;
+  all) wanted=$all ;;
+  *) fail "usage: ${0##*/} [tools|all]" ;;
+esac
+
+# Two of these at once would get in each other's way; the second waits for the first.
+exec 9<.
+command -v flock >/dev/null && flock 9
+
+present() {
+  case $1 in
+    /*) compgen -G "$1" >/dev/null ;;
+    *) command -v "$1" >/dev/null ;;
+  esac
+}
+
+install_packages() {
+  if ! command -v apt-get >/dev/null; then
+    fail "these are missing (names of Debian's packages), and there is no apt-get to install them with:
+  $*"
+  elif ((EUID != 0)); then
+    fail "these Debian packages are missing, and only root may install them. Run this, then try again:
+  sudo apt-get update && sudo apt-get install --no-install-recommends $*"
+  fi
+  say "installing $# Debian packages: $*"
+  local log policy=/usr/sbin/policy-rc.d
+  log=$(mktemp)
+  # nginx is wanted as a program; a package may not start a service on this machine because of us.
+  if [[ ! -e $policy ]]; then
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+    # shellcheck disable=SC2064 # the path is fixed now
+    trap "rm -f '$policy'" EXIT
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  # A source that cannot be reached does not matter as long as the others have the packages.
+  apt-get -o DPkg::Lock::Timeout=120 update </dev/null >"$log" 2>&1 9<&- || true
+  if ! apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "$@" </dev/null >>"$log" 2>&1 9<&-; then
+    tail -n 20 "$log" >&2
+    fail "apt-get failed; all of its output is in $log"
+  fi
+  rm -f "$log"
+  # What a package enabled would be started by the next boot.
+  if [[ " $* " == *' nginx-light '* ]] && command -v systemctl >/dev/null; then systemctl disable --quiet nginx 2>/dev/null || true; fi
+}
 
 missing=()
-if command -v dpkg-query >/dev/null; then
-  # Ends 1 when it knows one of them not at all, which is no news here.
-  installed=$(dpkg-query -W -f '${binary:Package} ${db:Status-Status}\n' "${packages[@]}" 2>/dev/null || true)
-  for package in "${packages[@]}"; do
-    grep -qE "^$package(:[a-z0-9]+)? installed\$" <<<"$installed" || missing+=("$package")
-  done
-  if ((${#missing[@]} > 0)); then
-    command -v apt-get >/dev/null && [[ $EUID == 0 ]] ||
-      fail "these Debian packages are missing and only root may install them:
-  apt-get install --no-install-recommends ${missing[*]}"
-    say "installing ${#missing[@]} Debian packages: ${missing[*]}"
-    export DEBIAN_FRONTEND=noninteractive
-    log=$(mktemp)
-    apt-get update >"$log" 2>&1 && apt-get install -y --no-install-recommends "${missing[@]}" >>"$log" 2>&1 || {
-      tail -n 20 "$log" >&2
-      fail "apt-get failed (its output is in $log)"
-    }
-    rm -f "$log"
-  fi
-else
-  for tool in ip nft tcpdump tshark curl socat iperf3 nginx openssl python3 clang wat2wasm cc; do
-    command -v "$tool" >/dev/null || missing+=("$tool")
-  done
-  ((${#missing[@]} == 0)) || fail "not a Debian machine, so install these yourself: ${missing[*]} (and wasi-libc for clang)"
-fi
+while read -r package proof; do
+  [[ -z $package ]] || present "$proof" || missing+=("$package")
+done <<<"$wanted"
+((${#missing[@]} == 0)) || install_packages "${missing[@]}"
 
-# npm packages: again only when the lock file changed.
+# npm packages: again when the lock file is not the one they were installed from.
 stamp=node_modules/.kedge-lock
 if ! cmp -s package-lock.json "$stamp"; then
-  command -v npm >/dev/null || fail "npm is missing: any Node with npm will do, e.g. apt-get install npm"
-  say "installing npm packages"
-  npm ci --no-audit --no-fund --loglevel=error >&2
+  command -v npm >/dev/null || fail 'npm is missing; any Node with npm will do, e.g. apt-get install npm'
+  say 'installing npm packages'
+  npm ci --no-audit --no-fund --loglevel=error </dev/null 9<&- || fail 'npm ci failed'
   cp package-lock.json "$stamp"
 fi
+bin/node --version >/dev/null
 
-command -v cargo >/dev/null || fail "cargo is missing: install Rust 1.90 or newer, e.g. with https://rustup.rs"
-make --no-print-directory native examples
-say "ready"
+command -v cargo >/dev/null || fail 'cargo is missing; install Rust 1.88 or newer, e.g. from https://rustup.rs'
+goals=(native)
+[[ $wanted == "$tools" ]] || goals+=(examples)
+make --silent --no-print-directory "${goals[@]}" 9<&-
