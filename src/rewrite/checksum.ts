@@ -9,9 +9,6 @@
  * folding (some thousand changes fit in 31 bits) and applied once.
  */
 
-/** Most words that can be added up before a fold is due, in bytes. */
-const CHUNK = 32768;
-
 /** Folds a sum of at most 2^32 - 1 to 16 bits, carries added back. */
 export function fold(sum: number): number {
   const once = (sum >>> 16) + (sum & 0xffff);
@@ -19,22 +16,17 @@ export function fold(sum: number): number {
 }
 
 /**
- * Sum of the bytes [from, to), folded, starting with `initial` (at most 2^30). An odd last byte counts as the high half of a word
- * (RFC 1071 §4.1). `from` may be odd: only the distance from it decides which half of a word a byte is.
+ * Sum of the bytes [from, to), at most 65536 of them, folded, starting with `initial` (at most 2^30). An odd last byte counts as
+ * the high half of a word (RFC 1071 §4.1). `from` may be odd: only the distance from it decides which half of a word a byte is.
  */
 export function onesSum(view: DataView, from: number, to: number, initial: number): number {
   let sum = fold(initial);
   let at = from;
-  while (to - at >= 2) {
-    const chunk = Math.min(to - at, CHUNK) & ~1;
-    const end = at + chunk;
-    for (; end - at >= 8; at += 8)
-      sum += view.getUint16(at) + view.getUint16(at + 2) + view.getUint16(at + 4) + view.getUint16(at + 6);
-    for (; at < end; at += 2) sum += view.getUint16(at);
-    sum = fold(sum);
-  }
-  if (at < to) sum = fold(sum + (view.getUint8(at) << 8));
-  return sum;
+  for (; to - at >= 8; at += 8)
+    sum += view.getUint16(at) + view.getUint16(at + 2) + view.getUint16(at + 4) + view.getUint16(at + 6);
+  for (; to - at >= 2; at += 2) sum += view.getUint16(at);
+  if (at < to) sum += view.getUint8(at) << 8;
+  return fold(sum);
 }
 
 /** Sum of the pseudo-header of TCP and UDP over IPv4 (RFC 9293 §3.1), folded; `length` is that of the L4 header and data. */

@@ -1,4 +1,5 @@
 /** The IPv4 header (RFC 791 §3.1): a check that fills plain numbers, after which reading cannot fail. */
+import { fold } from './checksum.ts';
 import { DROP_REASONS } from './drops.ts';
 import type { DropReason } from './drops.ts';
 import type { Ipv4 } from './numbers.ts';
@@ -64,8 +65,7 @@ export function readIpv4(view: DataView, at: number, length: number, into: Ipv4F
     (dst >>> 16) +
     (dst & 0xffff);
   for (let i = at + IPV4_HEADER; i < at + ihl; i += 2) sum += view.getUint16(i);
-  // A header is never all zero, so a good sum is a multiple of 0xffff above 0.
-  if (sum % 0xffff !== 0) return DROP_REASONS['bad-ip-checksum'];
+  if (fold(sum) !== 0xffff) return DROP_REASONS['bad-ip-checksum'];
   if (fragment & FRAGMENT_BITS) return DROP_REASONS.fragment;
   into.ihl = ihl;
   into.totalLen = lengthWord;

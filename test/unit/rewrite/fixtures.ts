@@ -3,6 +3,8 @@
  * 10.9.0.2:8080 and sends; one segment was lost on the way.
  */
 
+import { repeated } from './reference.ts';
+
 /** Bytes of annotated hexadecimal; what follows a `#` is for the reader. */
 export function hex(text: string): number[] {
   const digits = text.replace(/#.*$/gm, '').replace(/\s+/g, '');
@@ -60,7 +62,7 @@ export const SUPER_PACKET = [
   3083 0000          # pseudo-header sum with the super-packet's length
   01 01 08 0a d1c97b76 215e3b78
 `),
-  ...new Array<number>(7240).fill(0x78),
+  ...repeated(7240, 0x78),
 ];
 
 /** An ACK that reports 600 bytes behind a gap of 1448. */

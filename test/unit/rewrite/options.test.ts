@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { finish, setMss, setTimestamps, setWindowScale, stripOption } from '../../../src/rewrite/translate.ts';
 import { RUNS, tcpPacket } from './arbitraries.ts';
 import { accepted, fieldsAgree, sameBytes } from './held.ts';
-import { encodeOption, encodeTcp, optionOffsets, passedOn } from './reference.ts';
+import { encodeOption, encodeTcp, optionOffsets, passedOn, repeated } from './reference.ts';
 import type { Option, TcpPacket } from './reference.ts';
 
 test('S24: what is set where the option is absent changes nothing', () => {
@@ -51,8 +51,8 @@ describe('stripped options', () => {
     ['S9: Fast Open', 'fastOpenAt', [34, 10, 1, 2, 3, 4, 5, 6, 7, 8]],
     ['S9: a Fast Open request', 'fastOpenAt', [34, 2]],
     ['S9: experimental Fast Open', 'fastOpenAt', [254, 8, 0xf9, 0x89, 1, 2, 3, 4]],
-    ['S25: an MD5 signature', 'md5At', [19, 18, ...new Array<number>(16).fill(0xc3)]],
-    ['S25: an authentication option', 'aoAt', [29, 16, ...new Array<number>(14).fill(0x3c)]],
+    ['S25: an MD5 signature', 'md5At', [19, 18, ...repeated(16, 0xc3)]],
+    ['S25: an authentication option', 'aoAt', [29, 16, ...repeated(14, 0x3c)]],
     ['S25: Multipath TCP', 'mptcpAt', [30, 12, 0x00, 0x81, 1, 2, 3, 4, 5, 6, 7, 8]],
   ];
 
@@ -60,7 +60,7 @@ describe('stripped options', () => {
     test(`${name} is found, passes, and is overwritten with NOPs on demand`, () => {
       fc.assert(
         fc.property(tcpPacket, fc.nat(3), (drawn, nops) => {
-          const before: Option[] = new Array<Option>(nops).fill({ kind: 'nop' });
+          const before: Option[] = repeated(nops, { kind: 'nop' });
           const described: TcpPacket = {
             ...drawn,
             options: [...before, { kind: 'raw', bytes }, { kind: 'mss', mss: 9 }],
@@ -104,6 +104,24 @@ describe('stripped options', () => {
     );
   });
 
+  test('S24: behind END nothing is an option, so nothing comes twice there', () => {
+    const options: Option[] = [
+      { kind: 'mss', mss: 1460 },
+      { kind: 'mss', mss: 9 },
+      { kind: 'end' },
+      { kind: 'raw', bytes: [2, 4, 0, 7, 8, 0] },
+    ];
+    fc.assert(
+      fc.property(tcpPacket, (drawn) => {
+        const held = accepted(encodeTcp({ ...drawn, options }));
+        finish(held.packet);
+        const gone = options.flatMap((option, i): Option[] => (i === 1 ? repeated(4, { kind: 'nop' }) : [option]));
+        sameBytes(held, encodeTcp(passedOn({ ...drawn, options: gone })));
+      }),
+      { numRuns: 40 },
+    );
+  });
+
   test('S24: of an option that comes twice the first is read, and the second does not pass', () => {
     const twice: readonly (readonly [Option, Option])[] = [
       [
@@ -131,10 +149,7 @@ describe('stripped options', () => {
     for (const [first, second] of twice) {
       fc.assert(
         fc.property(tcpPacket, fc.nat(1), (drawn, nops) => {
-          const between: Option[] = [
-            { kind: 'raw', bytes: [77, 3, 0] },
-            ...new Array<Option>(nops).fill({ kind: 'nop' }),
-          ];
+          const between: Option[] = [{ kind: 'raw', bytes: [77, 3, 0] }, ...repeated<Option>(nops, { kind: 'nop' })];
           const described: TcpPacket = { ...drawn, options: [first, ...between, second] };
           const held = accepted(encodeTcp(described));
           assert.equal(held.packet.duplicateOptions, true);

@@ -1,12 +1,17 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import fc from 'fast-check';
 import { DROP_REASONS } from '../../../src/rewrite/drops.ts';
 import type { DropReasonName } from '../../../src/rewrite/drops.ts';
+import { toSeq } from '../../../src/rewrite/numbers.ts';
+import type { Ipv4, Port } from '../../../src/rewrite/numbers.ts';
 import { Packet } from '../../../src/rewrite/packet.ts';
 import { TCP_ACK, TCP_PSH, TCP_RST, TCP_SYN } from '../../../src/rewrite/tcp.ts';
 import { DATAGRAM, RST, SACK, SUPER_PACKET, SYN, SYN_ACK, hex } from './fixtures.ts';
+import { setSeq, setSource } from '../../../src/rewrite/translate.ts';
+import { RUNS, tcpPacket } from './arbitraries.ts';
 import { Held, accepted } from './held.ts';
-import { VNET, be16, completed, referenceChecksum, verifies } from './reference.ts';
+import { VNET, be16, completed, encodeTcp, referenceChecksum, repeated, verifies } from './reference.ts';
 
 const IP = VNET;
 const L4 = VNET + 20;
@@ -130,8 +135,10 @@ const refused: Record<DropReasonName, readonly (readonly [what: string, packet: 
     ['window scale of 4 bytes', changed(SYN, [L4 + 36, 3, 4])],
     ['SACK permitted of 4 bytes', changed(SYN, [L4 + 25, 4])],
     ['timestamps of 12 bytes', changed(SYN, [L4 + 27, 12])],
+    ['an unknown kind of length 1', changed(SYN, [L4 + 20, 77, 1, 0])],
+    ['an unknown kind of length 0', changed(SYN, [L4 + 20, 77, 0])],
     ['SACK of half a block', changed(SACK, [L4 + 35, 6])],
-    ['SACK without a block', changed(SACK, [L4 + 35, 2])],
+    ['SACK without a block', changed(SACK, [L4 + 34, 5, 2, 1, 1, 1, 1, 1, 1, 1, 1])],
   ],
   'bad-tcp-flags': [
     ['no flags', changed(SYN, [L4 + 13, 0])],
@@ -184,6 +191,14 @@ test('a packet beyond the buffer is truncated, whatever the length says', () => 
     assert.equal(packet.parse(off, length), DROP_REASONS.truncated);
 });
 
+test('S24: an experimental option without room for the magic number is no Fast Open', () => {
+  // A segment that ends with kind 254, length 2; the magic number lies behind it.
+  const bare = changed(SYN, [L4 + 20, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 254, 2]);
+  const { packet: p } = accepted([...bare, 0xf9, 0x89]);
+  assert.equal(p.fastOpenAt, 0);
+  assert.equal(p.payload, p.end);
+});
+
 test('bytes behind the IP packet are not part of it', () => {
   const { packet: p, length } = accepted([...SYN, 1, 2, 3, 4, 5, 6]);
   assert.equal(p.end - p.off, length - 6);
@@ -196,8 +211,27 @@ test('the drop reasons are distinct numbers below 64', () => {
   for (const number of numbers) assert.ok(number > 0 && number < 64);
 });
 
+test('nothing of a packet is left over for the next one', () => {
+  fc.assert(
+    fc.property(tcpPacket, tcpPacket, (first, second) => {
+      const earlier = encodeTcp(first);
+      const later = encodeTcp(second);
+      const both = new Held([...earlier, ...later]);
+      assert.equal(both.packet.parse(both.off, earlier.length), 0);
+      setSource(both.packet, 1 as Ipv4, 2 as Port);
+      setSeq(both.packet, toSeq(3));
+      assert.equal(both.packet.parse(both.off + earlier.length, later.length), 0);
+      const alone = new Packet();
+      alone.attach(both.buffer);
+      assert.equal(alone.parse(both.off + earlier.length, later.length), 0);
+      assert.deepEqual(both.packet, alone);
+    }),
+    RUNS,
+  );
+});
+
 describe('verifyL4Checksum', () => {
-  const complete = (packet: readonly number[]): number[] => [...new Array<number>(10).fill(0), ...completed(packet)];
+  const complete = (packet: readonly number[]): number[] => [...repeated(10, 0), ...completed(packet)];
 
   test('S23: accepts what a device completed, refuses it with one bit changed', () => {
     for (const packet of [SYN, SYN_ACK, SACK, DATAGRAM].map(complete)) {

@@ -68,6 +68,11 @@ export type IcmpPacket = Ip & {
 
 export const VNET = 10;
 
+/** `count` times the same. */
+export function repeated<T>(count: number, value: T): T[] {
+  return Array.from({ length: count }, () => value);
+}
+
 export function be16(value: number): number[] {
   return [(value >>> 8) & 255, value & 255];
 }

@@ -5,7 +5,7 @@ import { seqAdd, toSeq } from '../../../src/rewrite/numbers.ts';
 import { finish, translateSack } from '../../../src/rewrite/translate.ts';
 import { RUNS, tcpPacket, u32 } from './arbitraries.ts';
 import { accepted } from './held.ts';
-import { encodeTcp, passedOn } from './reference.ts';
+import { encodeTcp, passedOn, repeated } from './reference.ts';
 import type { Option, TcpPacket } from './reference.ts';
 
 type Block = [number, number];
@@ -25,13 +25,13 @@ function expected(blocks: readonly Block[], delta: number, lowest: number, room:
   const kept = moved.filter(
     ([left, right]) => onwards(lowest, left) < onwards(lowest, right) && onwards(lowest, right) <= BigInt(room),
   );
-  const nops = (count: number): Option[] => new Array<Option>(count).fill({ kind: 'nop' });
+  const nops = (count: number): Option[] => repeated(count, { kind: 'nop' });
   if (kept.length === 0) return nops(2 + 8 * blocks.length);
   return [{ kind: 'sack', blocks: kept }, ...nops(8 * (blocks.length - kept.length))];
 }
 
 function check(drawn: TcpPacket, nops: number, blocks: Block[], delta: number, lowest: number, room: number): void {
-  const before: Option[] = new Array<Option>(nops).fill({ kind: 'nop' });
+  const before: Option[] = repeated(nops, { kind: 'nop' });
   const described: TcpPacket = { ...drawn, options: [...before, { kind: 'sack', blocks }] };
   const held = accepted(encodeTcp(described));
   translateSack(held.packet, delta, toSeq(lowest), seqAdd(toSeq(lowest), room));

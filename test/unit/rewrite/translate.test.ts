@@ -22,7 +22,7 @@ import {
 import { RUNS, icmpEcho, tcpPacket, u16, u32, udpPacket } from './arbitraries.ts';
 import { accepted, fieldsAgree, sameBytes } from './held.ts';
 import type { Held } from './held.ts';
-import { completed, encodeIcmp, encodeTcp, encodeUdp, passedOn, verifies } from './reference.ts';
+import { completed, encodeIcmp, encodeTcp, encodeUdp, passedOn, repeated, verifies } from './reference.ts';
 import type { Option, TcpPacket } from './reference.ts';
 
 const address = u32.map((n) => n as Ipv4);
@@ -30,7 +30,11 @@ const port = u16.map((n) => n as Port);
 const seq = u32.map(toSeq);
 
 /** One step of a translation: what it does to the packet, and to the description. */
-type Step = { name: string; apply(held: Held): void; model(p: TcpPacket): TcpPacket };
+type Step = {
+  readonly name: string;
+  readonly apply: (held: Held) => void;
+  readonly model: (p: TcpPacket) => TcpPacket;
+};
 
 function onOptions(p: TcpPacket, change: (option: Option) => Option): TcpPacket {
   const end = p.options.findIndex((option) => option.kind === 'end');
@@ -166,7 +170,7 @@ test('S23: the largest super-packet is translated in place', () => {
     urgent: 0,
     reserved: 0,
     options: [{ kind: 'nop' }, { kind: 'nop' }, { kind: 'timestamps', value: 1, echo: 2 }],
-    payload: new Array<number>(65535 - 52).fill(0xff),
+    payload: repeated(65535 - 52, 0xff),
     padding: [],
   };
   const held = accepted(encodeTcp(described));
