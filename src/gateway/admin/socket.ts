@@ -1,5 +1,5 @@
 /** The file of the admin socket: whether a gateway answers on it already, and who may use it. */
-import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { KedgeError } from '../../errors.ts';
@@ -39,10 +39,11 @@ function tryConnect(path: string): Promise<string> {
   });
 }
 
-/** Makes the socket's folder where it lacks, and removes a stale socket. */
+/** Makes the socket's folder where it lacks (not those above it), and removes a stale socket. */
 export function prepareSocket(path: string): void {
+  const folder = dirname(path);
   try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+    if (!existsSync(folder)) mkdirSync(folder, 0o755);
     rmSync(path, { force: true });
   } catch (error) {
     throw pathError(path, error);
