@@ -56,6 +56,8 @@ export const ERROR_CODES = {
   KEDGE_MODULE_INVALID: 'not a valid WebAssembly module',
   KEDGE_MODULE_UNSUPPORTED: 'the module uses a feature that cannot be captured',
   KEDGE_MODULE_NO_START: 'the module exports no _start',
+  KEDGE_MODULE_READ: 'the module file cannot be read',
+  KEDGE_MODULE_MISSING: 'the image brings no module, and this host does not have it',
   KEDGE_IMPORT_UNKNOWN: 'the module imports what Kedge does not have',
   KEDGE_IMPORT_TYPE: 'an import has another type than the module wants',
   KEDGE_STACK_TOO_DEEP: 'the stack does not fit where a stop saves it',
@@ -63,13 +65,20 @@ export const ERROR_CODES = {
   KEDGE_FRAMES_MISMATCH: 'saved frames belong to another module or encoding',
   KEDGE_ENGINE_STATE: 'the engine is not in a state for this',
   // Guests and sockets
+  KEDGE_GUEST_BUSY: 'the guest is being moved, checkpointed or stopped',
+  KEDGE_GUEST_ENDED: 'the guest has ended',
+  KEDGE_GUEST_CRASHED: 'the thread of the guest died',
+  KEDGE_GUEST_UNSTOPPABLE: 'the guest did not reach a stable point in time',
   KEDGE_RESTORE_FILE: 'a file the guest had open is not there',
   KEDGE_FILE_DELETED: 'a file the guest has open was deleted',
   KEDGE_PREOPEN_INVALID: 'a directory given to the guest cannot be used',
   KEDGE_RESTORE_MEMORY: 'the memory of an image does not fit the module',
   KEDGE_RESTORE_BIND: 'a socket of the guest cannot be bound on this host',
   KEDGE_RESTORE_CONNECT: 'a connection of the guest could not be resumed on this host',
+  KEDGE_RESTORE_ADDRESS: 'the guest of an image has another address than the one it is given',
   KEDGE_FLOW_MISMATCH: 'the gateway and the image disagree about a connection',
+  KEDGE_GUEST_ENDED: 'the guest has ended',
+  KEDGE_GUEST_STUCK: 'the guest reached no stable point in time',
   // Images
   KEDGE_IMAGE_INVALID: 'an image whose parts contradict each other',
   KEDGE_IMAGE_NOT_AN_IMAGE: 'not a Kedge image',
@@ -77,8 +86,15 @@ export const ERROR_CODES = {
   KEDGE_IMAGE_TRUNCATED: 'an image that ends too early',
   KEDGE_IMAGE_CORRUPT: 'an image whose bytes do not match their digest',
   KEDGE_IMAGE_WRITE: 'the image could not be written',
+  KEDGE_IMAGE_READ: 'the image file cannot be read',
   // Agents
   KEDGE_AGENT_UNREACHABLE: 'no agent answers on the socket',
+  KEDGE_AGENT_RUNNING: 'an agent already runs here',
+  KEDGE_AGENT_PROTOCOL: 'what answers is not an agent of this version',
+  KEDGE_AGENT_LOST: 'the other agent went away',
+  KEDGE_AGENT_TIMEOUT: 'an agent or a guest did not answer in time',
+  KEDGE_AGENT_STATE: 'the state directory of the agent cannot be used',
+  KEDGE_FAULT_INJECTED: 'a failure that KEDGE_FAULT asked for',
 } as const;
 
 export type ErrorCode = keyof typeof ERROR_CODES;
