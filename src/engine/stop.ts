@@ -15,7 +15,10 @@ export function stopSignalOf(handle: StopHandle): StopSignal {
   return {
     handle,
     shared,
-    request: () => void Atomics.store(words, 0, 1),
+    request: () => {
+      Atomics.store(words, 0, 1);
+      Atomics.notify(words, 0);
+    },
     clear: () => void Atomics.store(words, 0, 0),
     requested: () => Atomics.load(words, 0) !== 0,
   };

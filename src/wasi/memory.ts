@@ -1,0 +1,88 @@
+import { ERRNO, WasiError } from './errno.ts';
+
+const UTF8 = new TextDecoder('utf-8', { fatal: true });
+
+/**
+ * The guest's linear memory for the length of one host call, every access checked. An address outside the memory, or a
+ * length that reaches over its end, throws `WasiError` EFAULT. Pointers and lengths may be signed, as they arrive.
+ * Little-endian, whatever the host is.
+ */
+export class GuestMemory {
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  /** A live view. */
+  bytes(pointer: number, length: number): Uint8Array {
+    const at = this.#check(pointer, length >>> 0);
+    return this.#bytes.subarray(at, at + (length >>> 0));
+  }
+
+  u8(pointer: number): number {
+    return this.#view.getUint8(this.#check(pointer, 1));
+  }
+
+  u16(pointer: number): number {
+    return this.#view.getUint16(this.#check(pointer, 2), true);
+  }
+
+  u32(pointer: number): number {
+    return this.#view.getUint32(this.#check(pointer, 4), true);
+  }
+
+  u64(pointer: number): bigint {
+    return this.#view.getBigUint64(this.#check(pointer, 8), true);
+  }
+
+  setU8(pointer: number, value: number): void {
+    this.#view.setUint8(this.#check(pointer, 1), value);
+  }
+
+  setU16(pointer: number, value: number): void {
+    this.#view.setUint16(this.#check(pointer, 2), value, true);
+  }
+
+  setU32(pointer: number, value: number): void {
+    this.#view.setUint32(this.#check(pointer, 4), value, true);
+  }
+
+  setU64(pointer: number, value: bigint): void {
+    this.#view.setBigUint64(this.#check(pointer, 8), BigInt.asUintN(64, value), true);
+  }
+
+  /** UTF-8 text of a given length; EILSEQ when it is not, or holds a NUL. */
+  text(pointer: number, length: number): string {
+    const raw = this.bytes(pointer, length);
+    if (raw.includes(0)) {
+      throw new WasiError(ERRNO.EILSEQ);
+    }
+    try {
+      return UTF8.decode(raw);
+    } catch {
+      throw new WasiError(ERRNO.EILSEQ);
+    }
+  }
+
+  /** The buffers of an iovec array, each a live view. */
+  buffers(pointer: number, count: number): readonly Uint8Array[] {
+    this.#check(pointer, (count >>> 0) * 8);
+    const buffers: Uint8Array[] = [];
+    for (let i = 0; i < count >>> 0; i += 1) {
+      const entry = (pointer >>> 0) + 8 * i;
+      buffers.push(this.bytes(this.u32(entry), this.u32(entry + 4)));
+    }
+    return buffers;
+  }
+
+  #check(pointer: number, length: number): number {
+    const at = pointer >>> 0;
+    if (at + length > this.#bytes.length) {
+      throw new WasiError(ERRNO.EFAULT);
+    }
+    return at;
+  }
+}

@@ -1,0 +1,259 @@
+/** The functions of WASI that take a path. Each walks it inside the directory of its descriptor (`paths.ts`). */
+import {
+  type BigIntStats,
+  closeSync,
+  constants,
+  fstatSync,
+  linkSync,
+  lstatSync,
+  lutimesSync,
+  mkdirSync,
+  openSync,
+  readlinkSync,
+  renameSync,
+  rmdirSync,
+  symlinkSync,
+  unlinkSync,
+} from 'node:fs';
+import { type HostCallContext, type HostFunction } from '../engine/engine.ts';
+import { defineFunction } from './define.ts';
+import { type Descriptor, type DescriptorTable, type DirectoryDescriptor } from './descriptors.ts';
+import { ERRNO, type Errno, WasiError } from './errno.ts';
+import { hostFlags, mustBeWritable, seconds } from './files.ts';
+import { type GuestMemory } from './memory.ts';
+import { type Place, withPlace } from './paths.ts';
+import { ALL_FD_FLAGS, ALL_RIGHTS, LOOKUP_FOLLOW, OPEN_FLAG, WRITE_RIGHTS } from './rights.ts';
+import { putFilestat, timesOf } from './stat.ts';
+
+export interface OpenRequest {
+  readonly openFlags: number;
+  readonly rights: bigint;
+  readonly inheriting: bigint;
+  readonly flags: number;
+}
+
+export function pathFunctions(
+  context: HostCallContext,
+  descriptors: DescriptorTable,
+): Readonly<Record<string, HostFunction>> {
+  /** A function that changes the tree at one place. */
+  const change = (action: (place: Place) => void): HostFunction =>
+    defineFunction<[number, number, number]>(context, '(i*~)i', (memory, fd, path, length) => {
+      const directory = descriptors.directory(fd);
+      withPlace(directory, memory.text(path, length), false, (place) => {
+        mustBeWritable(directory.preopen);
+        action(place);
+      });
+      return undefined;
+    });
+  return {
+    path_create_directory: change((place) => mkdirSync(place.hostPath)),
+    path_remove_directory: change((place) => rmdirSync(place.hostPath)),
+    path_unlink_file: change((place) => {
+      if (lstatSync(place.hostPath).isDirectory()) {
+        throw new WasiError(ERRNO.EISDIR);
+      }
+      if (place.mustBeDirectory) {
+        throw new WasiError(ERRNO.ENOTDIR);
+      }
+      unlinkSync(place.hostPath);
+    }),
+    path_open: defineFunction<[number, number, number, number, number, bigint, bigint, number, number]>(
+      context,
+      '(ii*~iIIi*)i',
+      (memory, fd, lookup, path, length, openFlags, rights, inheriting, flags, out) => {
+        const directory = descriptors.directory(fd);
+        memory.setU32(out, 0);
+        if ((flags & ~ALL_FD_FLAGS) !== 0 || openFlags >>> 0 > 15) {
+          return ERRNO.EINVAL;
+        }
+        const request = { openFlags, rights: rights & ALL_RIGHTS, inheriting: inheriting & ALL_RIGHTS, flags };
+        const follow = (lookup & LOOKUP_FOLLOW) !== 0;
+        const opened = openAt(directory, memory.text(path, length), follow, request);
+        memory.setU32(out, insertOpened(descriptors, opened));
+        return undefined;
+      },
+    ),
+    path_filestat_get: defineFunction<[number, number, number, number, number]>(
+      context,
+      '(ii*~*)i',
+      (memory, fd, lookup, path, length, out) => {
+        const directory = descriptors.directory(fd);
+        withPlace(directory, memory.text(path, length), (lookup & LOOKUP_FOLLOW) !== 0, (place) => {
+          putFilestat(memory, out, existing(place));
+        });
+        return undefined;
+      },
+    ),
+    path_filestat_set_times: defineFunction<[number, number, number, number, bigint, bigint, number]>(
+      context,
+      '(ii*~IIi)i',
+      (memory, fd, lookup, path, length, accessed, modified, flags) => {
+        const directory = descriptors.directory(fd);
+        const times = timesOf(accessed, modified, flags);
+        withPlace(directory, memory.text(path, length), (lookup & LOOKUP_FOLLOW) !== 0, (place) => {
+          mustBeWritable(directory.preopen);
+          const now = existing(place);
+          lutimesSync(place.hostPath, seconds(times.accessed ?? now.atimeNs), seconds(times.modified ?? now.mtimeNs));
+        });
+        return undefined;
+      },
+    ),
+    path_readlink: defineFunction<[number, number, number, number, number, number]>(
+      context,
+      '(i*~*~*)i',
+      (memory, fd, path, length, buffer, size, out) => {
+        const directory = descriptors.directory(fd);
+        const target = memory.bytes(buffer, size);
+        const link = withPlace(directory, memory.text(path, length), false, (place) => readlinkSync(place.hostPath));
+        const text = new TextEncoder().encode(link).subarray(0, target.length);
+        target.set(text);
+        memory.setU32(out, text.length);
+        return undefined;
+      },
+    ),
+    path_symlink: defineFunction<[number, number, number, number, number]>(
+      context,
+      '(*~i*~)i',
+      (memory, target, targetLength, fd, path, length) => {
+        const directory = descriptors.directory(fd);
+        const text = memory.text(target, targetLength);
+        if (text.startsWith('/')) {
+          return ERRNO.ENOTCAPABLE;
+        }
+        withPlace(directory, memory.text(path, length), false, (place) => {
+          mustBeWritable(directory.preopen);
+          symlinkSync(text, place.hostPath);
+        });
+        return undefined;
+      },
+    ),
+    ...twoPathFunctions(context, descriptors),
+  };
+}
+
+function twoPathFunctions(
+  context: HostCallContext,
+  descriptors: DescriptorTable,
+): Readonly<Record<string, HostFunction>> {
+  const both = (
+    memory: GuestMemory,
+    from: { fd: number; path: number; length: number; follow: boolean },
+    to: { fd: number; path: number; length: number },
+    action: (source: Place, target: Place) => void,
+  ): Errno | undefined => {
+    const sourceDirectory = descriptors.directory(from.fd);
+    const targetDirectory = descriptors.directory(to.fd);
+    const targetPath = memory.text(to.path, to.length);
+    withPlace(sourceDirectory, memory.text(from.path, from.length), from.follow, (source) =>
+      withPlace(targetDirectory, targetPath, false, (target) => {
+        mustBeWritable(sourceDirectory.preopen);
+        mustBeWritable(targetDirectory.preopen);
+        action(source, target);
+      }),
+    );
+    return undefined;
+  };
+  return {
+    path_link: defineFunction<[number, number, number, number, number, number, number]>(
+      context,
+      '(ii*~i*~)i',
+      (memory, fd, lookup, path, length, toFd, toPath, toLength) =>
+        both(
+          memory,
+          { fd, path, length, follow: (lookup & LOOKUP_FOLLOW) !== 0 },
+          { fd: toFd, path: toPath, length: toLength },
+          (source, target) => linkSync(source.hostPath, target.hostPath),
+        ),
+    ),
+    path_rename: defineFunction<[number, number, number, number, number, number]>(
+      context,
+      '(i*~i*~)i',
+      (memory, fd, path, length, toFd, toPath, toLength) =>
+        both(
+          memory,
+          { fd, path, length, follow: false },
+          { fd: toFd, path: toPath, length: toLength },
+          (source, target) => renameSync(source.hostPath, target.hostPath),
+        ),
+    ),
+  };
+}
+
+/** What is at a place; never follows a link. ENOTDIR when the path ended in a slash and it is no directory. */
+function existing(place: Place): BigIntStats {
+  const stats = lstatSync(place.hostPath, { bigint: true });
+  if (place.mustBeDirectory && !stats.isDirectory()) {
+    throw new WasiError(ERRNO.ENOTDIR);
+  }
+  return stats;
+}
+
+/** Inserts a fresh descriptor, closing it again when there is no number left. */
+function insertOpened(descriptors: DescriptorTable, opened: Descriptor): number {
+  try {
+    return descriptors.insert(opened);
+  } catch (error) {
+    if (opened.kind === 'file' || opened.kind === 'directory') {
+      closeSync(opened.host);
+    }
+    throw error;
+  }
+}
+
+/**
+ * Opens a file or a directory. Devices, pipes and sockets of the host are refused with ENOTSUP: they have no position
+ * that could be saved.
+ */
+export function openAt(
+  directory: DirectoryDescriptor,
+  path: string,
+  follow: boolean,
+  request: OpenRequest,
+): Descriptor {
+  const { openFlags, rights, inheriting, flags } = request;
+  const creates = (openFlags & (OPEN_FLAG.create | OPEN_FLAG.truncate)) !== 0;
+  const exclusive = (openFlags & OPEN_FLAG.create) !== 0 && (openFlags & OPEN_FLAG.exclusive) !== 0;
+  return withPlace(directory, path, follow && !exclusive, (place) => {
+    if (creates || (rights & WRITE_RIGHTS) !== 0n) {
+      writableUnlessDirectory(directory, place);
+    }
+    const wantsDirectory = (openFlags & OPEN_FLAG.directory) !== 0 || place.mustBeDirectory;
+    const host = openSync(place.hostPath, wantsDirectory ? directoryFlags(openFlags) : fileFlags(request), 0o666);
+    const stats = fstatSync(host);
+    const common = { preopen: directory.preopen, path: place.path, host, rights, inheriting, flags };
+    if (stats.isFile()) {
+      return { kind: 'file', ...common, offset: 0 };
+    }
+    if (stats.isDirectory()) {
+      return { kind: 'directory', ...common, preopened: false, listing: undefined };
+    }
+    closeSync(host);
+    throw new WasiError(ERRNO.ENOTSUP);
+  });
+}
+
+function fileFlags({ openFlags, rights, flags }: OpenRequest): number {
+  return (
+    hostFlags(rights, flags) |
+    ((openFlags & OPEN_FLAG.create) === 0 ? 0 : constants.O_CREAT) |
+    ((openFlags & OPEN_FLAG.exclusive) === 0 ? 0 : constants.O_EXCL) |
+    ((openFlags & OPEN_FLAG.truncate) === 0 ? 0 : constants.O_TRUNC)
+  );
+}
+
+/** A directory is opened for reading, whatever rights were asked for. */
+function directoryFlags(openFlags: number): number {
+  if ((openFlags & OPEN_FLAG.create) !== 0) {
+    throw new WasiError(ERRNO.EINVAL);
+  }
+  return constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
+}
+
+/** Asking for all rights is usual for a directory, so only a file in a read-only preopen is refused. */
+function writableUnlessDirectory(directory: DirectoryDescriptor, place: Place): void {
+  const stats = lstatSync(place.hostPath, { throwIfNoEntry: false });
+  if (stats?.isDirectory() !== true) {
+    mustBeWritable(directory.preopen);
+  }
+}
