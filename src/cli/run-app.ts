@@ -1,6 +1,6 @@
 /** What both commands share: how failures are printed, and exit codes. 0 done, 1 failed, 2 called wrongly. */
 import type { CommandContext, RouteMap } from '@stricli/core';
-import { buildApplication, run, text_en } from '@stricli/core';
+import { buildApplication, help, run, text_en, version } from '@stricli/core';
 import { KedgeError } from '../errors.ts';
 import { VERSION } from '../version.ts';
 
@@ -20,22 +20,33 @@ export function usageError(message: string): KedgeError {
   return new KedgeError('KEDGE_USAGE', message);
 }
 
+const FORMATTING = {
+  useAliasInUsageLine: true,
+  onlyRequiredInUsageLine: false,
+  caseStyle: 'convert-camel-to-kebab',
+} as const;
+
 /** Runs a command line and returns its exit code. `argv` is without the program's name. */
 export async function runApp(name: string, root: RouteMap<CommandContext>, argv: readonly string[]): Promise<number> {
-  const app = buildApplication(root, {
-    name,
-    versionInfo: { currentVersion: VERSION },
-    scanner: { caseStyle: 'allow-kebab-for-camel', allowArgumentEscapeSequence: true },
-    documentation: { useAliasInUsageLine: true },
-    localization: {
-      text: {
-        ...text_en,
-        exceptionWhileRunningCommand: (error) => `${name}: ${formatFailure(error)}`,
-        commandErrorResult: (error) => `${name}: ${formatFailure(error)}`,
+  const app = buildApplication(
+    root,
+    {
+      name,
+      scanner: { caseStyle: 'allow-kebab-for-camel', allowArgumentEscapeSequence: true },
+      localization: {
+        text: {
+          ...text_en,
+          exceptionWhileRunningCommand: (error) => `${name}: ${formatFailure(error)}`,
+          commandErrorResult: (error) => `${name}: ${formatFailure(error)}`,
+        },
       },
+      determineExitCode: (error) => (error instanceof KedgeError && error.code === 'KEDGE_USAGE' ? 2 : 1),
     },
-    determineExitCode: (error) => (error instanceof KedgeError && error.code === 'KEDGE_USAGE' ? 2 : 1),
-  });
+    {
+      help: help({ brief: 'Prints this', defaultForRouteMap: true, formatting: FORMATTING }),
+      version: version({ brief: 'Prints the version', info: { currentVersion: VERSION } }),
+    },
+  );
   // A proxy of the streams, so that the exit code is returned and not set: stricli has negative ones of its own.
   const { stdout, stderr, env } = process;
   const own: { exitCode?: number | string | null } & Pick<typeof process, 'stdout' | 'stderr' | 'env'> = {

@@ -121,9 +121,9 @@ describe('gateway routes', { timeout: 120_000 }, () => {
     });
 
     test('a host’s own traffic passes the gateway by', async () => {
-      const before = await gateway.status();
+      const earlier = await gateway.status();
       assert.equal(await echo(topology, 'a', `${ADDRESSES.gwA}:7`), 'there and back');
-      assert.equal((await gateway.status()).flows, before.flows);
+      assert.equal((await gateway.status()).flows, earlier.flows);
     });
 
     test('strict reverse-path checks on all devices do not matter', async () => {

@@ -162,20 +162,10 @@ export class GatewayClient {
         reject(error instanceof KedgeError ? error : this.#unreachable(error));
       });
       call.on('response', (response) => {
-        readAnswer(response).then(
-          (text) => {
-            clearTimeout(timer);
-            try {
-              resolve(this.#decode<T>(response.statusCode ?? 0, text));
-            } catch (error) {
-              reject(error as Error);
-            }
-          },
-          (error: unknown) => {
-            clearTimeout(timer);
-            reject(error instanceof KedgeError ? error : this.#unreachable(error));
-          },
-        );
+        readAnswer(response)
+          .finally(() => clearTimeout(timer))
+          .then((text) => resolve(this.#decode<T>(response.statusCode ?? 0, text)))
+          .catch((error: unknown) => reject(error instanceof KedgeError ? error : this.#unreachable(error)));
       });
       call.end(payload);
     });

@@ -146,23 +146,23 @@ export async function createAdminServer(options: AdminOptions) {
           return reply.code(201).send(result);
         },
       );
-      typed.delete('/guests/:id', { schema: { ...verb('the guest has ended', Empty), body: EpochBody } }, (request) =>
+      typed.delete('/guests/:id', { schema: { ...verbOf('the guest has ended', Empty), body: EpochBody } }, (request) =>
         call('unregister', { ...request.body, id: request.params.id }),
       );
       typed.post(
         '/guests/:id/export',
-        { schema: { ...verb('what was drained; gives what the gateway knows', ExportResult), body: ExportBody } },
+        { schema: { ...verbOf('what was drained; gives what the gateway knows', ExportResult), body: ExportBody } },
         (request) => call('export', { ...request.body, id: request.params.id }),
       );
       typed.post(
         '/guests/:id/attach',
-        { schema: { ...verb('claims the next epoch for a leg', AttachResult), body: AttachBody } },
+        { schema: { ...verbOf('claims the next epoch for a leg', AttachResult), body: AttachBody } },
         (request) => call('attach', { ...request.body, id: request.params.id }),
       );
       for (const [name, brief, result] of EPOCH_VERBS) {
         typed.post(
           `/guests/:id/${name}`,
-          { schema: { ...verb(brief, result), body: EpochBody } },
+          { schema: { ...verbOf(brief, result), body: EpochBody } },
           (request): Promise<object> => call(name, { ...request.body, id: request.params.id }),
         );
       }
@@ -191,7 +191,7 @@ function answers<T extends TSchema>(summary: string, result: T, status = 200) {
   return { schema: { summary, response: { [status]: result, default: ErrorBody } } };
 }
 
-function verb<T extends TSchema>(summary: string, result: T) {
+function verbOf<T extends TSchema>(summary: string, result: T) {
   return { ...answers(summary, result).schema, params: GuestId };
 }
 

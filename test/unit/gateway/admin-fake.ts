@@ -111,9 +111,9 @@ export class FakeGateway {
       guests: () => [GUEST],
     };
     const control: AdminControl = {
-      call: async (verb, args) => {
+      call: (verb, args) => {
         fake.calls.push({ verb, args });
-        return fake.answer(verb, args) as never;
+        return Promise.resolve().then(() => fake.answer(verb, args) as never);
       },
     };
     const server = await createAdminServer({ control, listing, logger: pino({ level: 'silent' }) });

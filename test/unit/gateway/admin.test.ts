@@ -12,7 +12,7 @@ import { KedgeError } from '../../../src/errors.ts';
 import type { ErrorCode } from '../../../src/errors.ts';
 import { GatewayClient } from '../../../src/gateway/admin/client.ts';
 import { ErrorBody, FlowDetail, FlowList, GuestList, Status } from '../../../src/gateway/admin/schema.ts';
-import type { ControlVerbs } from '../../../src/gateway/admin/schema.ts';
+import type { ControlVerbs, ExportBody } from '../../../src/gateway/admin/schema.ts';
 import { groupId, listenPrivately, prepareSocket, probeSocket } from '../../../src/gateway/admin/socket.ts';
 import { FLOW, FakeGateway, GUEST, GUEST_ID, STATUS } from './admin-fake.ts';
 
@@ -24,8 +24,8 @@ async function raw(socketPath: string, method: string, path: string, body?: stri
   const call = request({ socketPath, method, path, headers: { 'content-type': 'application/json' }, agent: false });
   call.end(body);
   const [response] = (await once(call, 'response')) as [import('node:http').IncomingMessage];
-  const chunks: Buffer[] = await response.toArray();
-  return [response.statusCode ?? 0, JSON.parse(Buffer.concat(chunks).toString())];
+  const chunks: unknown[] = await response.toArray();
+  return [response.statusCode ?? 0, JSON.parse(chunks.join(''))];
 }
 
 describe('admin API', () => {
@@ -239,7 +239,7 @@ describe('admin API', () => {
       remote: { ...REMOTE, port: 1 + (i % 65535) },
     }));
     await client.export(GUEST_ID, { epoch: 1, sockets });
-    assert.equal((fake.calls[0]?.args as { sockets: unknown[] }).sockets.length, 20_000);
+    assert.equal((fake.calls[0]?.args as ExportBody | undefined)?.sockets.length, 20_000);
   });
 
   test('many calls at once', async () => {
