@@ -1,0 +1,215 @@
+/**
+ * A guest as its host's agent keeps it: one worker thread, and the states of a life.
+ *
+ *     preparing ──start──▶ running ──stop──▶ stopped ──resume──▶ running
+ *         │                   │                 └────destroy──▶ ended
+ *         └─restore─▶ restored┴─release─▶ running ──exit, trap──▶ lingering ──▶ ended
+ *
+ * `ended` is final. A guest that lingers has no code left to run, but connections whose peers lack bytes; it can still move.
+ */
+import { Worker } from 'node:worker_threads';
+import type { InstrumentedModule, Outcome, StopSignal } from '../engine/engine.ts';
+import { createStopSignal } from '../engine/stop.ts';
+import { KedgeError, isErrorCode } from '../errors.ts';
+import { failed, native } from '../native.ts';
+import type { WakeFd } from '../native.ts';
+import type { Requests, WorkerMessage, WorkerRequest, WorkerStart } from './protocol.ts';
+
+/** How a guest's code ended. */
+export type GuestEnd =
+  | { readonly kind: 'exited'; readonly code: number }
+  | { readonly kind: 'trapped'; readonly message: string }
+  /** The worker thread itself died. */
+  | { readonly kind: 'crashed'; readonly message: string }
+  /** It was destroyed: stopped for good, or it lives elsewhere now. */
+  | { readonly kind: 'destroyed' };
+
+export type GuestState =
+  | { readonly name: 'preparing' | 'restored' | 'running' | 'stopped' }
+  | { readonly name: 'lingering'; readonly end: GuestEnd }
+  | { readonly name: 'ended'; readonly end: GuestEnd };
+
+export type GuestOptions = Omit<WorkerStart, 'stop' | 'wakeFd' | 'instrumented'> & {
+  readonly instrumented: InstrumentedModule;
+  readonly onLog: (stream: 'stdout' | 'stderr', bytes: Uint8Array) => void;
+  /** Called on every change of state. */
+  readonly onState: (state: GuestState) => void;
+};
+
+type Waiting = { readonly resolve: (value: never) => void; readonly reject: (error: Error) => void };
+
+/** How long a stop may take before the guest counts as stuck, milliseconds. */
+const STOP_LIMIT = 10_000;
+
+export class Guest {
+  readonly #worker: Worker;
+  readonly #stop: StopSignal;
+  readonly #wake: WakeFd;
+  readonly #options: GuestOptions;
+  readonly #waiting = new Map<number, Waiting>();
+  readonly #ended = Promise.withResolvers<GuestEnd>();
+  readonly #codeEnded = Promise.withResolvers<GuestEnd>();
+  #nextId = 1;
+  #closed = false;
+  #state: GuestState = { name: 'preparing' };
+  #onStopped: ((result: 'stopped' | 'ended') => void)[] = [];
+
+  /** Starts the worker, which compiles the module at once. Nothing runs until `start` or `restore`. */
+  constructor(options: GuestOptions) {
+    const wake = native.wakeCreate();
+    if (failed(wake)) throw new KedgeError('KEDGE_INTERNAL', `no wake descriptor: errno ${-wake}`);
+    this.#wake = wake;
+    this.#stop = createStopSignal();
+    this.#options = options;
+    const { instrumented, module, address, args, environ, preopens } = options;
+    const workerData: WorkerStart = {
+      instrumented,
+      module,
+      address,
+      args,
+      environ,
+      preopens,
+      stop: this.#stop.handle,
+      wakeFd: wake,
+    };
+    const suffix = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+    this.#worker = new Worker(new URL(`./worker.${suffix}`, import.meta.url), { workerData });
+    this.#worker.on('message', (message: WorkerMessage) => this.#take(message));
+    this.#worker.on('error', (error: Error) => this.#gone({ kind: 'crashed', message: error.message }));
+    this.#worker.on('exit', () => this.#gone({ kind: 'crashed', message: 'the worker thread ended' }));
+  }
+
+  get state(): GuestState {
+    return this.#state;
+  }
+
+  /** Settles when nothing of the guest is left here. */
+  get ended(): Promise<GuestEnd> {
+    return this.#ended.promise;
+  }
+
+  /** Settles when the guest's code has ended; connections may still linger. */
+  get codeEnded(): Promise<GuestEnd> {
+    return this.#codeEnded.promise;
+  }
+
+  #change(state: GuestState): void {
+    if (this.#state.name === 'ended') return;
+    this.#state = state;
+    this.#options.onState(state);
+    if (state.name === 'lingering' || state.name === 'ended') this.#codeEnded.resolve(state.end);
+    if (state.name === 'ended') this.#ended.resolve(state.end);
+    if (state.name === 'stopped') for (const resolve of this.#onStopped.splice(0)) resolve('stopped');
+    if (state.name === 'lingering' || state.name === 'ended')
+      for (const resolve of this.#onStopped.splice(0)) resolve('ended');
+  }
+
+  #take(message: WorkerMessage): void {
+    switch (message.kind) {
+      case 'reply':
+      case 'error': {
+        const waiting = this.#waiting.get(message.id);
+        this.#waiting.delete(message.id);
+        if (message.kind === 'reply') return waiting?.resolve(message.result as never);
+        const { code, message: text, hint } = message.error;
+        return waiting?.reject(new KedgeError(isErrorCode(code) ? code : 'KEDGE_INTERNAL', text, { hint }));
+      }
+      case 'log':
+        return this.#options.onLog(message.stream, message.bytes);
+      case 'lingered':
+        if (this.#state.name === 'lingering') this.#end(this.#state.end);
+        return;
+      case 'outcome':
+        return this.#outcome(message.outcome);
+    }
+  }
+
+  #outcome(outcome: Outcome): void {
+    if (outcome.kind === 'stopped') this.#change({ name: 'stopped' });
+    else this.#change({ name: 'lingering', end: outcome });
+  }
+
+  #end(end: GuestEnd): void {
+    this.#change({ name: 'ended', end });
+    void this.#worker.terminate();
+  }
+
+  #gone(end: GuestEnd): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#state.name !== 'ended') this.#change({ name: 'ended', end });
+    const error = new KedgeError('KEDGE_GUEST_ENDED', 'the guest has ended');
+    for (const { reject } of this.#waiting.values()) reject(error);
+    this.#waiting.clear();
+    native.fdClose(this.#wake);
+  }
+
+  #ask<K extends keyof Requests>(request: K, args: Requests[K]['args']): Promise<Requests[K]['result']> {
+    return new Promise((resolve, reject) => {
+      if (this.#state.name === 'ended') return reject(new KedgeError('KEDGE_GUEST_ENDED', 'the guest has ended'));
+      const id = this.#nextId++;
+      this.#waiting.set(id, { resolve: resolve as (value: never) => void, reject });
+      this.#worker.postMessage({ id, do: request, args } as WorkerRequest);
+    });
+  }
+
+  async start(): Promise<void> {
+    await this.#ask('start', null);
+    if (this.#state.name === 'preparing') this.#change({ name: 'running' });
+  }
+
+  /**
+   * Brings a running guest to a stable point, or tells that its code has ended meanwhile. Throws KEDGE_GUEST_UNSTOPPABLE when it
+   * reaches none in time; then it goes on.
+   */
+  async stop(): Promise<'stopped' | 'ended'> {
+    if (this.#state.name === 'stopped') return 'stopped';
+    if (this.#state.name !== 'running') return 'ended';
+    const reached = new Promise<'stopped' | 'ended'>((resolve) => this.#onStopped.push(resolve));
+    this.#stop.request();
+    native.wakeSignal(this.#wake);
+    let timer: NodeJS.Timeout | undefined;
+    const limit = new Promise<'stuck'>((resolve) => {
+      timer = setTimeout(() => resolve('stuck'), STOP_LIMIT);
+    });
+    const result = await Promise.race([reached, limit]);
+    clearTimeout(timer);
+    if (result !== 'stuck') return result;
+    this.#stop.clear();
+    native.wakeClear(this.#wake);
+    throw new KedgeError('KEDGE_GUEST_UNSTOPPABLE', `the guest reached no stable point in ${STOP_LIMIT} ms`);
+  }
+
+  drain() {
+    return this.#ask('drain', null);
+  }
+
+  save(flows: Requests['save']['args']['flows']) {
+    return this.#ask('save', { flows });
+  }
+
+  /** Goes on after a stop that led nowhere. */
+  async resume(): Promise<void> {
+    await this.#ask('resume', null);
+    if (this.#state.name === 'stopped') this.#change({ name: 'running' });
+  }
+
+  async restore(args: Requests['restore']['args']): Promise<void> {
+    await this.#ask('restore', args);
+    if (this.#state.name === 'preparing') this.#change({ name: 'restored' });
+  }
+
+  async release(): Promise<void> {
+    await this.#ask('release', null);
+    if (this.#state.name === 'restored') this.#change({ name: 'running' });
+  }
+
+  /** Ends everything of the guest here, connections by RST. Works in every state. */
+  async destroy(): Promise<void> {
+    if (this.#state.name === 'ended') return;
+    // A guest that does not stop is ended with its thread; the kernel then closes what it had open.
+    const stopped = await this.stop().catch(() => 'stuck' as const);
+    if (stopped !== 'stuck') await this.#ask('destroy', null).catch(() => undefined);
+    this.#end({ kind: 'destroyed' });
+  }
+}

@@ -1,0 +1,78 @@
+/** What a guest's keeper (main thread) and its worker thread say to each other. Everything here is structured-clonable. */
+import type { CallState, FramesState, GlobalState, InstrumentedModule, Outcome, StopHandle } from '../engine/engine.ts';
+import type { DrainReport } from '../wasi-sock/drain.ts';
+import type { FlowReport } from '../wasi-sock/save.ts';
+import type { SavedSockets } from '../wasi-sock/saved.ts';
+import type { SavedWasi } from '../wasi/saved.ts';
+
+/** What the worker is started with. */
+export type WorkerStart = {
+  readonly instrumented: InstrumentedModule;
+  /** The original module: its own data segments are the memory an image leaves out. */
+  readonly module: Uint8Array;
+  /** IPv4, host-order u32. */
+  readonly address: number;
+  readonly args: readonly string[];
+  /** `NAME=value` each. */
+  readonly environ: readonly string[];
+  readonly preopens: readonly { readonly guestPath: string; readonly hostPath: string }[];
+  readonly stop: StopHandle;
+  readonly wakeFd: number;
+};
+
+/** The handles section of an image. */
+export type SavedHandles = {
+  readonly version: 1;
+  /** Exit code of a guest that has ended while connections of it linger; null for one that goes on. */
+  readonly exited: number | null;
+  readonly wasi: SavedWasi | null;
+  readonly sockets: SavedSockets;
+};
+
+/** A stopped guest, in parts an image is made of. */
+export type SavedGuest = {
+  readonly frames: FramesState;
+  readonly call: CallState | undefined;
+  readonly globals: readonly GlobalState[];
+  /** From `collectDelta`. */
+  readonly memory: Uint8Array;
+  readonly memoryPages: number;
+  readonly handles: SavedHandles;
+};
+
+/** The same with handles as an image gave them: unchecked. */
+export type RestoredGuest = Omit<SavedGuest, 'handles'> & { readonly handles: unknown };
+
+export type Requests = {
+  /** Runs the module from its beginning. */
+  start: { args: null; result: null };
+  /** Takes the kernel's queues over; see `SocketTable.drain`. Only while stopped. */
+  drain: { args: null; result: DrainReport };
+  save: { args: { readonly flows: readonly FlowReport[] }; result: SavedGuest };
+  /** Gives up a move: the guest goes on with what it has. */
+  resume: { args: null; result: null };
+  /** Fills a fresh worker from an image; the guest stands still until `release`. */
+  restore: {
+    args: { readonly saved: RestoredGuest; readonly flows: readonly FlowReport[] | 'without-flows' };
+    result: null;
+  };
+  /** The restore was committed: unacknowledged bytes are written and the guest runs. */
+  release: { args: null; result: null };
+  /** Ends all sockets by RST and closes all files. */
+  destroy: { args: null; result: null };
+};
+
+export type WorkerRequest = {
+  [K in keyof Requests]: { readonly id: number; readonly do: K; readonly args: Requests[K]['args'] };
+}[keyof Requests];
+
+export type WorkerError = { readonly code: string; readonly message: string; readonly hint: string | undefined };
+
+export type WorkerMessage =
+  | { readonly kind: 'reply'; readonly id: number; readonly result: Requests[keyof Requests]['result'] }
+  | { readonly kind: 'error'; readonly id: number; readonly error: WorkerError }
+  /** The guest's code returned. After `exited` and `trapped`, `lingering` connections still have bytes to deliver. */
+  | { readonly kind: 'outcome'; readonly outcome: Outcome; readonly lingering: number }
+  /** The last lingering connection of an ended guest is done. */
+  | { readonly kind: 'lingered' }
+  | { readonly kind: 'log'; readonly stream: 'stdout' | 'stderr'; readonly bytes: Uint8Array };

@@ -1,0 +1,111 @@
+/** How the command line and other users speak to an agent. Each call is a link of its own; all failures are KedgeErrors. */
+import type { GuestInfo, MoveResult, RunSpec } from './protocol.ts';
+import { errorMessage, expect } from './protocol.ts';
+import type { Link } from './transport.ts';
+import { unixTransport } from './transport.ts';
+
+/** Where an agent listens unless told otherwise. */
+export const DEFAULT_AGENT_SOCKET = '/run/kedge/agent.sock';
+
+export class AgentClient {
+  readonly #socket: string;
+  readonly #links = new Set<Link>();
+
+  constructor(socketPath: string) {
+    this.#socket = socketPath;
+  }
+
+  async #ask<T>(request: object, payload: readonly Uint8Array[], take: (link: Link) => Promise<T>): Promise<T> {
+    const link = await unixTransport.connect(this.#socket);
+    this.#links.add(link);
+    try {
+      await link.send(request, payload);
+      return await take(link);
+    } finally {
+      this.#links.delete(link);
+      link.close();
+    }
+  }
+
+  /** Starts a guest. Returns when it runs. */
+  run(spec: RunSpec, module: Uint8Array): Promise<GuestInfo> {
+    return this.#ask({ type: 'run', spec }, [module], async (link) => (await expect(link, 'guest')).guest);
+  }
+
+  list(): Promise<GuestInfo[]> {
+    return this.#ask({ type: 'list' }, [], async (link) => (await expect(link, 'guests')).guests);
+  }
+
+  /** What a guest printed, and with `follow` what it prints until its code ends. */
+  async *logs(
+    name: string,
+    options: { readonly follow: boolean },
+  ): AsyncGenerator<{ stream: 'stdout' | 'stderr'; data: Uint8Array }> {
+    const link = await unixTransport.connect(this.#socket);
+    this.#links.add(link);
+    try {
+      await link.send({ type: 'logs', name, follow: options.follow });
+      for (;;) {
+        const part = await expect(link, 'log', 'done');
+        if (part.type === 'done') return;
+        yield { stream: part.stream, data: part.payload };
+      }
+    } finally {
+      this.#links.delete(link);
+      link.close();
+    }
+  }
+
+  /** Waits until the guest's code ends here: by itself, or because it was moved or stopped. */
+  wait(name: string): Promise<{ readonly exitCode: number } | { readonly gone: string }> {
+    return this.#ask({ type: 'wait', name }, [], async (link) => {
+      const { exitCode, gone } = await expect(link, 'ended');
+      return exitCode === undefined ? { gone: gone ?? 'ended' } : { exitCode };
+    });
+  }
+
+  stop(name: string): Promise<void> {
+    return this.#ask({ type: 'stop', name }, [], async (link) => void (await expect(link, 'done')));
+  }
+
+  /** Moves a guest to the agent at `toSocket`; resolves when it runs there. */
+  migrate(name: string, toSocket: string): Promise<MoveResult> {
+    return this.#ask({ type: 'migrate', name, to: toSocket }, [], async (link) => (await expect(link, 'moved')).result);
+  }
+
+  /** Gives the image to `write`; only when that has resolved, the agent lets the guest end. */
+  checkpoint(
+    name: string,
+    leaveRunning: boolean,
+    write: (chunks: AsyncIterable<Uint8Array>) => Promise<void>,
+  ): Promise<{ readonly bytes: number }> {
+    return this.#ask({ type: 'checkpoint', name, leaveRunning }, [], async (link) => {
+      const { payload } = await expect(link, 'image');
+      try {
+        await write(once(payload));
+      } catch (error) {
+        await link.send(errorMessage(error));
+        // The guest goes on before this call says that it failed.
+        await expect(link, 'done').catch(() => undefined);
+        throw error;
+      }
+      await link.send({ type: 'written' });
+      await expect(link, 'done');
+      return { bytes: payload.length };
+    });
+  }
+
+  restore(image: Uint8Array, options: { readonly withoutFlows: boolean }): Promise<GuestInfo> {
+    const { withoutFlows } = options;
+    return this.#ask({ type: 'restore', withoutFlows }, [image], async (link) => (await expect(link, 'guest')).guest);
+  }
+
+  /** Breaks off what is under way. */
+  close(): void {
+    for (const link of this.#links) link.close();
+  }
+}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}

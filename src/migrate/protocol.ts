@@ -1,0 +1,159 @@
+/** Messages of agents, and their checks. One link carries one request and what follows from it. */
+import { Type } from 'typebox';
+import type { Static, TSchema } from 'typebox';
+import { Value } from 'typebox/value';
+import { KedgeError, isErrorCode } from '../errors.ts';
+import type { Frame, Link } from './transport.ts';
+
+const Port = Type.Integer({ minimum: 1, maximum: 65535 });
+const Text = Type.String({ maxLength: 1 << 20 });
+const Name = Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$', description: 'name of a guest' });
+const Uuid = Type.String({ pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' });
+
+export const Publish = Type.Object({
+  proto: Type.Union([Type.Literal('tcp'), Type.Literal('udp')]),
+  outsidePort: Port,
+  guestPort: Port,
+});
+export type Publish = Static<typeof Publish>;
+
+export const Directory = Type.Object({ host: Text, guest: Text });
+
+export const RunSpec = Type.Object({
+  name: Type.Optional(Name),
+  address: Type.Optional(Text),
+  publish: Type.Array(Publish),
+  dirs: Type.Array(Directory),
+  env: Type.Record(Type.String(), Text),
+  moduleName: Text,
+  args: Type.Array(Text),
+});
+export type RunSpec = Static<typeof RunSpec>;
+
+/** What a target must know to make ready for a guest before it stops. */
+export const Incoming = Type.Object({
+  id: Uuid,
+  name: Name,
+  address: Text,
+  epoch: Type.Integer({ minimum: 1 }),
+  publish: Type.Array(Publish),
+  dirs: Type.Array(Directory),
+  env: Type.Record(Type.String(), Text),
+  moduleName: Text,
+  moduleHash: Type.String(),
+  args: Type.Array(Text),
+  startedAt: Text,
+});
+export type Incoming = Static<typeof Incoming>;
+
+/** Every message that opens a link. */
+export const Requests = {
+  run: Type.Object({ type: Type.Literal('run'), spec: RunSpec }),
+  list: Type.Object({ type: Type.Literal('list') }),
+  logs: Type.Object({ type: Type.Literal('logs'), name: Text, follow: Type.Boolean() }),
+  wait: Type.Object({ type: Type.Literal('wait'), name: Text }),
+  stop: Type.Object({ type: Type.Literal('stop'), name: Text }),
+  migrate: Type.Object({ type: Type.Literal('migrate'), name: Text, to: Text }),
+  checkpoint: Type.Object({ type: Type.Literal('checkpoint'), name: Text, leaveRunning: Type.Boolean() }),
+  restore: Type.Object({ type: Type.Literal('restore'), withoutFlows: Type.Boolean() }),
+  /** From another agent; the payload is the module. */
+  receive: Type.Object({ type: Type.Literal('receive'), version: Type.Integer(), guest: Incoming }),
+} as const;
+export type RequestName = keyof typeof Requests;
+export type Request = { [K in RequestName]: Static<(typeof Requests)[K]> }[RequestName];
+
+export const GuestInfo = Type.Object({
+  id: Text,
+  name: Text,
+  address: Text,
+  state: Type.Union([
+    Type.Literal('running'),
+    Type.Literal('moving'),
+    Type.Literal('lingering'),
+    Type.Literal('exited'),
+    Type.Literal('trapped'),
+    Type.Literal('failed'),
+  ]),
+  epoch: Type.Integer(),
+  engine: Text,
+  module: Text,
+  startedAt: Text,
+  exitCode: Type.Optional(Type.Integer()),
+  /** Why it trapped or failed, or where it went. */
+  message: Type.Optional(Text),
+  publish: Type.Array(Publish),
+});
+export type GuestInfo = Static<typeof GuestInfo>;
+
+export const StageTime = Type.Object({ name: Text, ms: Type.Number() });
+export const MoveResult = Type.Object({ epoch: Type.Integer(), stages: Type.Array(StageTime), totalMs: Type.Number() });
+export type MoveResult = Static<typeof MoveResult>;
+
+/** Every message that answers one. */
+export const Answers = {
+  done: Type.Object({ type: Type.Literal('done') }),
+  guest: Type.Object({ type: Type.Literal('guest'), guest: GuestInfo }),
+  guests: Type.Object({ type: Type.Literal('guests'), guests: Type.Array(GuestInfo) }),
+  log: Type.Object({
+    type: Type.Literal('log'),
+    stream: Type.Union([Type.Literal('stdout'), Type.Literal('stderr')]),
+  }),
+  ended: Type.Object({ type: Type.Literal('ended'), exitCode: Type.Optional(Type.Integer()), gone: Type.Optional(Text) }),
+  moved: Type.Object({ type: Type.Literal('moved'), result: MoveResult }),
+  /** The payload is the image. */
+  image: Type.Object({ type: Type.Literal('image') }),
+  /** The other end stored, or could not store, an image. */
+  written: Type.Object({ type: Type.Literal('written') }),
+  prepared: Type.Object({ type: Type.Literal('prepared') }),
+  committed: Type.Object({ type: Type.Literal('committed'), stages: Type.Array(StageTime) }),
+  error: Type.Object({ type: Type.Literal('error'), code: Text, message: Text, hint: Type.Optional(Text) }),
+} as const;
+export type AnswerName = keyof typeof Answers;
+export type Answer<K extends AnswerName> = Static<(typeof Answers)[K]>;
+
+function matches<S extends TSchema>(schema: S, value: unknown): value is Static<S> {
+  return Value.Check(schema, value);
+}
+
+function typeOf(message: unknown): string {
+  return typeof message === 'object' && message !== null && 'type' in message ? String(message.type) : 'nothing known';
+}
+
+/** The request in a frame. Throws KEDGE_AGENT_PROTOCOL. */
+export function readRequest(message: unknown): Request {
+  const type = typeOf(message);
+  if (!Object.hasOwn(Requests, type)) throw protocol(`no request is called ${type}`);
+  const schema = Requests[type as RequestName];
+  if (matches(schema, message)) return message;
+  const [first] = Value.Errors(schema, message);
+  throw protocol(`${type}${first?.instancePath ?? ''}: ${first?.message ?? 'not valid'}`);
+}
+
+function protocol(what: string): KedgeError {
+  return new KedgeError('KEDGE_AGENT_PROTOCOL', what, { hint: 'are both ends of the same version of Kedge?' });
+}
+
+/** Waits for an answer of one of these kinds. An `error` is thrown as what it is; a closed link is KEDGE_LINK_BROKEN. */
+export async function expect<K extends AnswerName>(
+  link: Link,
+  ...kinds: readonly K[]
+): Promise<Answer<K> & { readonly payload: Uint8Array }> {
+  const frame: Frame | undefined = await link.receive();
+  if (frame === undefined) throw new KedgeError('KEDGE_LINK_BROKEN', 'the agent closed the connection');
+  const { message, payload } = frame;
+  if (matches(Answers.error, message)) {
+    const { code, message: text, hint } = message;
+    throw new KedgeError(isErrorCode(code) ? code : 'KEDGE_INTERNAL', text, { hint });
+  }
+  for (const kind of kinds) if (matches(Answers[kind], message)) return { ...(message as Answer<K>), payload };
+  throw protocol(`${typeOf(message)} came where ${kinds.join(' or ')} was expected`);
+}
+
+/** A failure as a message. */
+export function errorMessage(error: unknown): Answer<'error'> {
+  if (error instanceof KedgeError) {
+    const { code, message, hint } = error;
+    return { type: 'error', code, message, ...(hint === undefined ? {} : { hint }) };
+  }
+  return { type: 'error', code: 'KEDGE_INTERNAL', message: error instanceof Error ? (error.stack ?? '') : String(error) };
+}

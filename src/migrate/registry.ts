@@ -1,0 +1,47 @@
+/**
+ * Which guests an agent has, on disk: an agent that was killed leaves guests at the gateway whose sockets are gone. The next one
+ * of the same state directory signs them off. Only ids are kept; a guest that moved on since has another epoch and is left alone.
+ */
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { KedgeError } from '../errors.ts';
+
+export interface Registry {
+  add(id: string): void;
+  remove(id: string): void;
+  /** Ids that an earlier agent left. */
+  readonly left: readonly string[];
+}
+
+/** For an agent without a state directory. */
+export const noRegistry: Registry = { add: () => undefined, remove: () => undefined, left: [] };
+
+/** Throws KEDGE_AGENT_STATE when the directory cannot be used. */
+export function fileRegistry(directory: string): Registry {
+  const file = join(directory, 'guests.json');
+  const ids = new Set<string>();
+  let left: string[] = [];
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    const text = readFileSync(file, { encoding: 'utf8', flag: 'a+' });
+    const known: unknown = text === '' ? [] : JSON.parse(text);
+    left = Array.isArray(known) ? known.filter((id) => typeof id === 'string') : [];
+  } catch (cause) {
+    throw new KedgeError('KEDGE_AGENT_STATE', `the state directory ${directory} cannot be used: ${String(cause)}`, { cause });
+  }
+  const write = () => {
+    writeFileSync(`${file}.tmp`, JSON.stringify([...ids]));
+    renameSync(`${file}.tmp`, file);
+  };
+  return {
+    add: (id) => {
+      ids.add(id);
+      write();
+    },
+    remove: (id) => {
+      ids.delete(id);
+      write();
+    },
+    left,
+  };
+}

@@ -1,0 +1,96 @@
+/** The agent's end of a link: one request, carried out and answered. */
+import { KedgeError } from '../errors.ts';
+import type { Agent } from './agent.ts';
+import type { Kept } from './kept.ts';
+import type { Request } from './protocol.ts';
+import { errorMessage, expect, readRequest } from './protocol.ts';
+import { MOVE_VERSION } from './stages.ts';
+import type { Link } from './transport.ts';
+
+/** Serves a link until it is closed. Never throws: what goes wrong is the caller's answer. */
+export async function serve(agent: Agent, link: Link): Promise<void> {
+  try {
+    const frame = await link.receive();
+    if (frame !== undefined) await answer(agent, link, readRequest(frame.message), frame.payload);
+  } catch (error) {
+    // A link that is gone takes no answer, and needs none.
+    await link.send(errorMessage(error)).catch(() => undefined);
+  } finally {
+    link.close();
+  }
+}
+
+async function answer(agent: Agent, link: Link, request: Request, payload: Uint8Array): Promise<void> {
+  switch (request.type) {
+    case 'run':
+      return await link.send({ type: 'guest', guest: await agent.run(request.spec, payload) });
+    case 'list':
+      return await link.send({ type: 'guests', guests: agent.list() });
+    case 'logs':
+      return await logs(link, agent.find(request.name), request.follow);
+    case 'wait':
+      return await wait(link, agent.find(request.name));
+    case 'stop':
+      await agent.stop(request.name);
+      return await link.send({ type: 'done' });
+    case 'migrate':
+      return await link.send({ type: 'moved', result: await agent.move(request.name, request.to) });
+    case 'checkpoint':
+      await agent.checkpoint(request.name, request.leaveRunning, async (image) => {
+        await link.send({ type: 'image' }, image);
+        await expect(link, 'written');
+      });
+      return await link.send({ type: 'done' });
+    case 'restore':
+      return await link.send({ type: 'guest', guest: await agent.restore(payload, request.withoutFlows) });
+    case 'receive':
+      return await receive(agent, link, request, payload);
+  }
+}
+
+async function logs(link: Link, kept: Kept, follow: boolean): Promise<void> {
+  let sending = Promise.resolve();
+  const send = ({ stream, bytes }: { stream: 'stdout' | 'stderr'; bytes: Uint8Array }) => {
+    sending = sending.then(() => link.send({ type: 'log', stream }, [bytes]));
+    // Seen when it is awaited below.
+    sending.catch(() => undefined);
+  };
+  // What was printed before and what comes now: nothing between the two, nothing twice.
+  for (const part of kept.log.parts()) send(part);
+  if (follow) {
+    const stop = kept.log.follow(send);
+    await Promise.race([kept.guest.codeEnded, link.closed]);
+    stop();
+  }
+  await sending;
+  await link.send({ type: 'done' });
+}
+
+async function wait(link: Link, kept: Kept): Promise<void> {
+  const end = await Promise.race([kept.guest.codeEnded, link.closed]);
+  if (end === undefined) return;
+  if (end.kind === 'exited') return await link.send({ type: 'ended', exitCode: end.code });
+  const gone = kept.fate ?? (end.kind === 'destroyed' ? 'stopped' : `${end.kind}: ${end.message}`);
+  await link.send({ type: 'ended', gone });
+}
+
+async function receive(
+  agent: Agent,
+  link: Link,
+  request: Extract<Request, { type: 'receive' }>,
+  module: Uint8Array,
+): Promise<void> {
+  if (request.version !== MOVE_VERSION)
+    throw new KedgeError('KEDGE_MOVE_VERSION', `this agent speaks version ${MOVE_VERSION} of the hand-over, not ${request.version}`);
+  const incoming = await agent.prepare(request.guest, module);
+  let taken = false;
+  try {
+    await link.send({ type: 'prepared' });
+    const { payload } = await expect(link, 'image');
+    const stages = await incoming.take(payload);
+    taken = true;
+    await link.send({ type: 'committed', stages });
+  } finally {
+    if (!taken) await incoming.drop();
+  }
+}

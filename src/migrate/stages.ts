@@ -1,0 +1,88 @@
+/**
+ * A move as a table: versions, each an ordered list of named stages of the source and of the target. Both agents speak the highest
+ * version both know; errors, timings and faults of tests name stages.
+ */
+import { KedgeError } from '../errors.ts';
+
+export const MOVE_VERSION = 1;
+
+export const STAGES = {
+  1: {
+    source: [
+      'connect', // a link to the target
+      'prepare', // the target compiles the module and starts a worker, while the guest still runs
+      'check', // every connection can move
+      'stop', // the guest is at a stable point
+      'freeze', // the gateway stands in for it
+      'drain', // what its kernel holds is taken over, and the cut is agreed with the gateway
+      'save', // memory, frames, handles, flows
+      'send', // the image is with the target, which answers when it has committed
+      'destroy', // nothing of the guest is left here
+    ],
+    target: [
+      'prepare',
+      'verify', // the image is whole, and of the guest that was announced
+      'attach', // the next epoch is claimed; the gateway will answer the new sockets
+      'restore', // sockets are connected, memory and frames are in place
+      'commit', // the gateway has switched: from here this is the guest
+      'release', // it runs
+    ],
+    /** `kedge checkpoint`: the stages of a source up to `save`, then: */
+    checkpoint: ['write', 'seal'],
+  },
+} as const;
+
+type Table = (typeof STAGES)[typeof MOVE_VERSION];
+export type Role = keyof Table;
+export type StageName<R extends Role> = Table[R][number] | (R extends 'checkpoint' ? Table['source'][number] : never);
+
+export type StageTime = { readonly name: string; readonly ms: number };
+
+/**
+ * Fault of a test, from KEDGE_FAULT: `ROLE.STAGE:fail` makes a stage fail before it does anything, `ROLE.STAGE:kill` ends the
+ * agent there by SIGKILL. See docs/migration.md.
+ */
+function injectFault(role: Role, stage: string): void {
+  const [where, what] = (process.env['KEDGE_FAULT'] ?? '').split(':');
+  if (where !== `${role}.${stage}`) return;
+  if (what === 'kill') process.kill(process.pid, 'SIGKILL');
+  throw new KedgeError('KEDGE_FAULT_INJECTED', `fault injected by KEDGE_FAULT=${where}:${what ?? ''}`);
+}
+
+/** Runs the stages of one role, in the table's order, and keeps the time of each. */
+export class StageRunner<R extends Role> {
+  readonly times: StageTime[] = [];
+  readonly #role: R;
+
+  constructor(role: R) {
+    this.#role = role;
+  }
+
+  /** The error of a stage that fails says which it was. */
+  async run<T>(stage: StageName<R>, work: () => Promise<T>): Promise<T> {
+    const start = performance.now();
+    try {
+      injectFault(this.#role, stage);
+      return await work();
+    } catch (error) {
+      if (!(error instanceof KedgeError)) throw error;
+      const { code, hint } = error;
+      throw new KedgeError(code, `${this.#role} stage ${stage}: ${error.message}`, { hint, cause: error });
+    } finally {
+      this.times.push({ name: `${this.#role}.${stage}`, ms: Math.round((performance.now() - start) * 1000) / 1000 });
+    }
+  }
+}
+
+/** Rejects with KEDGE_STAGE_TIMEOUT when the work takes longer. The work itself goes on. */
+export async function within<T>(ms: number, what: string, work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new KedgeError('KEDGE_STAGE_TIMEOUT', `${what} took longer than ${ms} ms`)), ms);
+  });
+  try {
+    return await Promise.race([work, limit]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,75 @@
+/**
+ * The target of a move, and of a restore from an image: the second half of a hand-over. The target itself commits; until the gateway
+ * has, everything can be taken back, and after it nothing is.
+ */
+import type { GatewayClient } from '../gateway/admin/client.ts';
+import { KedgeError } from '../errors.ts';
+import type { FlowReport } from '../wasi-sock/save.ts';
+import type { Image } from '../image/reader.ts';
+import { decodeImage } from '../image/reader.ts';
+import type { Kept } from './kept.ts';
+import type { StageTime } from './stages.ts';
+import { StageRunner } from './stages.ts';
+
+/** Questions to a gateway whose answer to a commit was lost, and how long between them, milliseconds. */
+const COMMIT_TRIES = 20;
+const RETRY = 250;
+
+/** Checks that an image is of the guest that was announced. Throws KEDGE_IMAGE_INVALID. */
+function mustBeOf(image: Image, kept: Kept): void {
+  const { guest, module } = image.manifest;
+  const { id, epoch, moduleHash } = kept.identity;
+  if (guest.id !== id || guest.epoch + 1 !== epoch || module.sha256 !== moduleHash)
+    throw new KedgeError('KEDGE_IMAGE_INVALID', `the image is of guest ${guest.id} at epoch ${guest.epoch}, not of this one`);
+}
+
+/** Fills a prepared guest from an image, with the sockets an attach has given. */
+export function fill(kept: Kept, image: Image, flows: readonly FlowReport[] | 'without-flows'): Promise<void> {
+  const { frames, call, globals, memory, handles, manifest } = image;
+  const saved = { frames, call, globals, memory, memoryPages: manifest.memoryPages, handles };
+  return kept.guest.restore({ saved, flows });
+}
+
+/** Stages `verify` to `release`. `kept` is prepared: its worker waits, its epoch is the next one. */
+export async function takeOver(
+  kept: Kept,
+  bytes: Uint8Array,
+  leg: string,
+  gateway: GatewayClient,
+): Promise<readonly StageTime[]> {
+  const stages = new StageRunner('target');
+  const { id, epoch } = kept.identity;
+  const image = await stages.run('verify', async () => {
+    const decoded = await decodeImage(bytes);
+    mustBeOf(decoded, kept);
+    return decoded;
+  });
+  const { flows } = await stages.run('attach', () => gateway.attach(id, { epoch, leg }));
+  try {
+    await stages.run('restore', () => fill(kept, image, flows));
+    await stages.run('commit', () => commit(id, epoch, gateway));
+  } catch (error) {
+    await kept.guest.destroy();
+    // The attach would run out by itself; a gateway that cannot be told has worse troubles.
+    await gateway.detach(id, { epoch }).catch(() => undefined);
+    throw error;
+  }
+  await stages.run('release', () => kept.guest.release());
+  return stages.times;
+}
+
+/** Commits, and asks again when the answer was lost: a commit is idempotent. */
+async function commit(id: string, epoch: number, gateway: GatewayClient): Promise<void> {
+  for (let tries = 1; ; tries++) {
+    try {
+      await gateway.commit(id, { epoch });
+      return;
+    } catch (error) {
+      const lost =
+        error instanceof KedgeError &&
+        (error.code === 'KEDGE_GATEWAY_TIMEOUT' || error.code === 'KEDGE_GATEWAY_UNREACHABLE');
+      if (!lost || tries === COMMIT_TRIES) throw error;
+      await new Promise((resolve) => setTimeout(resolve, RETRY));
+    }
+  }
+}
