@@ -1,25 +1,67 @@
 /**
- * The bytes of an image file or stream.
+ * The image: one guest in one file or stream.
  *
- *     0   8   magic "\x89KEDGE\r\n"        a text-mode transfer or a cut first byte shows at once
- *     8   4   format version, little endian
- *    12   4   length H of the head
- *    16   H   head: deterministic CBOR {manifest, sections: [{name, length, sha256}]}
- *  16+H  32   SHA-256 over bytes 0 … 16+H
- *   …         the sections, one after the other, in the head's order
+ * Layout, integers little-endian:
  *
- * Every byte is under a digest, and every length is known and bounded before anything of that length is allocated.
+ *      0   8  magic
+ *      8   4  format version
+ *     12   4  the version's complement: a damaged version is not taken for a newer one
+ *     16   4  number of sections
+ *     20   4  length of the manifest
+ *     24   8  first bytes of SHA-256 over what is before: lengths can be trusted before anything is read by them
+ *     32  48  for each section: kind, 0 (4 bytes each), length (8), SHA-256 (32)
+ *      …      manifest, CBOR
+ *      …  32  SHA-256 over everything before it
+ *      …      the sections in the table's order, without gaps; nothing follows
+ *
+ * So every byte is covered by a digest, and a stream can be checked while it comes. A reader knows the whole length after the
+ * head. Digests are against damage, not against forgery: what a section holds is checked again where it is used.
  */
+
+/** Not text, damaged by whatever changes line ends: the idea of PNG (RFC 2083 §12.11). */
 export const MAGIC = Uint8Array.of(0x89, 0x4b, 0x45, 0x44, 0x47, 0x45, 0x0d, 0x0a);
+
+/** Raised when a reader of the version before could not read it. */
 export const FORMAT_VERSION = 1;
-/** Bytes before the head. */
-export const PREFIX_BYTES = 16;
-export const DIGEST_BYTES = 32;
-/** A head lists sections and describes one guest: arguments and environment are its largest part. */
-export const MAX_HEAD_BYTES = 16 * 1024 * 1024;
 
-/** Sections, in the order in which they are written. `module` may be missing. */
-export const SECTIONS = ['module', 'memory', 'frames', 'globals', 'handles', 'flows'] as const;
-export type SectionName = (typeof SECTIONS)[number];
+export const PRELUDE_SIZE = 32;
+export const PRELUDE_DIGEST_AT = 24;
+export const ENTRY_SIZE = 48;
+export const DIGEST_SIZE = 32;
 
-export type SectionEntry = { readonly name: string; readonly length: number; readonly sha256: Uint8Array };
+/** Kinds of sections by their number in the table. Numbers are never used again for something else. */
+export const SECTION_KINDS = {
+  /** The original module, zstd. */
+  module: 1,
+  /** What differs from the module's own memory: `memory-delta.ts`. */
+  memory: 2,
+  /** Frames as the engine wrote them, and the host call the guest stands in, CBOR. */
+  frames: 3,
+  /** Mutable globals, CBOR. */
+  globals: 4,
+  /** Descriptors, clock, arguments and environment, and sockets, CBOR. */
+  handles: 5,
+  /** Flows as the gateway exported them, CBOR. For people: at a restore the gateway's word counts. */
+  flows: 6,
+} as const;
+
+export type SectionName = keyof typeof SECTION_KINDS;
+
+const NAMES = new Map<number, SectionName>(
+  (Object.keys(SECTION_KINDS) as SectionName[]).map((name) => [SECTION_KINDS[name], name]),
+);
+
+/** Undefined for a kind that this version does not have. */
+export function sectionName(kind: number): SectionName | undefined {
+  return NAMES.get(kind);
+}
+
+export const MAX_SECTIONS = 16;
+/** Bytes of a manifest: arguments and environment are its largest part. */
+export const MAX_MANIFEST = 16 * 1024 * 1024;
+/** Bytes of a whole image: a 4 GiB guest memory that does not compress, and everything else. */
+export const MAX_IMAGE = 6 * 1024 ** 3;
+/** Bytes of a module. */
+export const MAX_MODULE = 256 * 1024 * 1024;
+/** Pages of 64 KiB in a 32-bit linear memory. */
+export const MAX_MEMORY_PAGES = 65_536;

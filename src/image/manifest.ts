@@ -1,53 +1,55 @@
-/** The part of an image that people read: who the guest is and what is needed to continue it. */
+/** The image's first part: what it is and whose, small enough to be shown and to decide by before anything else is read. */
 import { Type } from 'typebox';
-import type { Static } from 'typebox';
-import { Value } from 'typebox/value';
-import { KedgeError } from '../errors.ts';
+import type { Static, TProperties } from 'typebox';
+import { Publish } from '../gateway/admin/schema.ts';
+import { checkShape } from './shape.ts';
+import { FORMAT_VERSION, MAX_MEMORY_PAGES, MAX_MODULE } from './format.ts';
 
-const Port = Type.Integer({ minimum: 1, maximum: 65535 });
-const Hash = Type.String({ pattern: '^[0-9a-f]{64}$' });
-const Text = Type.String({ maxLength: 1 << 20 });
+export { Publish };
 
-export const Publish = Type.Object({
-  proto: Type.Union([Type.Literal('tcp'), Type.Literal('udp')]),
-  outsidePort: Port,
-  guestPort: Port,
+function Closed<T extends TProperties>(properties: T) {
+  return Type.Object(properties, { additionalProperties: false });
+}
+
+const Text = Type.String({ maxLength: 1024 * 1024 });
+const OCTET = '(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])';
+
+export const Manifest = Closed({
+  formatVersion: Type.Literal(FORMAT_VERSION),
+  /** The Kedge that wrote it. */
+  kedgeVersion: Text,
+  /** ISO 8601, UTC. */
+  createdAt: Type.String({ pattern: '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,12}Z$' }),
+  guest: Closed({
+    id: Type.String({ pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' }),
+    name: Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$' }),
+    /** The epoch that ended with this image; a restore begins the next. */
+    epoch: Type.Integer({ minimum: 1, maximum: 0xffff_fffe }),
+    address: Type.String({ pattern: `^(${OCTET}\\.){3}${OCTET}$` }),
+  }),
+  /** The module as its author made it. */
+  module: Closed({
+    sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }),
+    size: Type.Integer({ minimum: 8, maximum: MAX_MODULE }),
+    name: Text,
+  }),
+  args: Type.Array(Text),
+  env: Type.Record(Type.String(), Text),
+  publish: Type.Array(Publish, { maxItems: 1024 }),
+  /** Names of the guest's directories, and what the source's host gave for them. */
+  preopens: Type.Array(Closed({ guest: Text, host: Text }), { maxItems: 1024 }),
+  engine: Text,
+  /** How frames are written, and for which polls. */
+  encoding: Text,
+  policy: Type.Enum(['loop-all', 'loop', 'none']),
+  /** Linear memory, pages of 64 KiB; 0 also for a guest whose code has ended. */
+  memoryPages: Type.Integer({ minimum: 0, maximum: MAX_MEMORY_PAGES }),
+  /** False: the original went on running, so this image has no claim on its connections. */
+  claim: Type.Boolean(),
 });
-
-export const Manifest = Type.Object(
-  {
-    formatVersion: Type.Integer(),
-    kedgeVersion: Text,
-    /** ISO 8601, UTC. */
-    createdAt: Text,
-    guest: Type.Object({
-      id: Type.String({ pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' }),
-      name: Type.String({ minLength: 1, maxLength: 63 }),
-      /** Of the source; a restore claims the next one. */
-      epoch: Type.Integer({ minimum: 1, maximum: 0xffff_ffff }),
-      address: Text,
-    }),
-    module: Type.Object({ sha256: Hash, size: Type.Integer({ minimum: 8 }), name: Text }),
-    args: Type.Array(Text),
-    env: Type.Record(Type.String(), Text),
-    publish: Type.Array(Publish),
-    /** Names of the guest's directories, and what the source's host gave for them. */
-    preopens: Type.Array(Type.Object({ guest: Text, host: Text })),
-    engine: Text,
-    /** How the frames are written, and for which polls. */
-    encoding: Text,
-    policy: Type.Union([Type.Literal('loop'), Type.Literal('loop-all'), Type.Literal('none')]),
-    memoryPages: Type.Integer({ minimum: 0, maximum: 65536 }),
-    /** False: the original went on running, so this image has no claim on its connections. */
-    claim: Type.Boolean(),
-  },
-  { additionalProperties: false },
-);
 export type Manifest = Static<typeof Manifest>;
 
-/** Checks a decoded manifest field by field. Throws KEDGE_IMAGE_INVALID naming the first that is wrong. */
+/** Checks a decoded manifest field by field. Throws KEDGE_IMAGE_INVALID, naming the first that is wrong. */
 export function checkManifest(value: unknown): Manifest {
-  if (Value.Check(Manifest, value)) return value;
-  const [first] = Value.Errors(Manifest, value);
-  throw new KedgeError('KEDGE_IMAGE_INVALID', `manifest${first?.instancePath ?? ''}: ${first?.message ?? 'not valid'}`);
+  return checkShape(Manifest, value, 'manifest');
 }

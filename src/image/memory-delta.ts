@@ -1,109 +1,198 @@
 /**
  * Memory as what differs from what the module itself makes of it.
  *
- * Layout of the section, before compression: a bitmap of two bits for each 4 KiB block (0 as the module made it, 1 zero, 2 stored)
- * and then the stored blocks in order. Blocks that are all zero are never stored. The whole is one zstd frame, behind one byte
- * that says so (1) or not (0: little there is, compression would only cost time), and the length before compression (u32 × 2, little
- * endian).
+ * A delta (`collectDelta`), integers u32 little-endian: number of runs; for each run its first page, its count of pages and its kind
+ * (0: all zeros, 1: data); then the data of all data runs. Pages here have 4 KiB; runs ascend and do not overlap.
+ *
+ * The memory section (`packDelta`) is that delta in chunks of 1 MiB: length, packed length, and a zstd frame, or the bytes
+ * themselves where both lengths are the same. So no length in it makes anyone allocate more than a chunk before its bytes are there.
  */
 import { promisify } from 'node:util';
 import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
 import { KedgeError } from '../errors.ts';
 
-const BLOCK = 4096;
-const PAGE = 65536;
-const HEADER = 9;
-/** Below this, compression costs more time than its bytes. */
-const COMPRESS_FROM = 16 * 1024;
-const ZERO = new Uint8Array(BLOCK);
-const AS_MADE = 0;
-const CLEARED = 1;
-const STORED = 2;
+export const DELTA_PAGE = 4096;
+const WASM_PAGE = 65_536;
+/** Equal stretches are skipped in pieces of this size. */
+const STRIDE = 64 * DELTA_PAGE;
+const CHUNK = 1024 * 1024;
+const CHUNK_HEAD = 8;
+/** Chunks compressed at a time, in threads of their own. */
+const PARALLEL = 4;
+/** Below this, compression takes longer than it saves. */
+const COMPRESS_FROM = 4096;
+const RUN_SIZE = 12;
+const RUNS_AT = 4;
+const ZERO = 0;
+const DATA = 1;
 
 const compress = promisify(zstdCompress);
 const decompress = promisify(zstdDecompress);
 
-function view(bytes: Uint8Array): Buffer {
+/** Pages [first, first + count) that are all zeros, or that hold data. */
+interface Run {
+  readonly first: number;
+  count: number;
+  readonly kind: typeof ZERO | typeof DATA;
+}
+
+function bad(what: string, cause?: unknown): never {
+  throw new KedgeError('KEDGE_IMAGE_INVALID', `the image's memory is not well-formed: ${what}`, { cause });
+}
+
+function nodeBuffer(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** Which blocks differ, and a copy of those: all that must happen while the guest stands still. Cheap, no compression. */
+/** Runs of pages that differ from `initial`, beyond whose end all is zero. Lengths are whole pages. */
+function findRuns(memory: Buffer, initial: Buffer): Run[] {
+  const zeros = Buffer.alloc(STRIDE);
+  const runs: Run[] = [];
+  const isInitial = (at: number, length: number): boolean =>
+    at + length <= initial.length
+      ? memory.compare(initial, at, at + length, at, at + length) === 0
+      : memory.compare(zeros, 0, length, at, at + length) === 0;
+  for (let stride = 0; stride < memory.length; stride += STRIDE) {
+    const end = Math.min(stride + STRIDE, memory.length);
+    // A stretch across the end of `initial` is looked at page by page.
+    const across = stride < initial.length && end > initial.length;
+    if (!across && isInitial(stride, end - stride)) continue;
+    for (let at = stride; at < end; at += DELTA_PAGE) {
+      if (isInitial(at, DELTA_PAGE)) continue;
+      const kind = memory.compare(zeros, 0, DELTA_PAGE, at, at + DELTA_PAGE) === 0 ? ZERO : DATA;
+      const page = at / DELTA_PAGE;
+      const last = runs.at(-1);
+      if (last?.kind === kind && last.first + last.count === page) last.count += 1;
+      else runs.push({ first: page, count: 1, kind });
+    }
+  }
+  return runs;
+}
+
+/** Which pages differ, and a copy of those: all that must happen while the guest stands still. Owns its buffer. */
 export function collectDelta(memory: Uint8Array, initial: Uint8Array): Uint8Array {
-  const now = view(memory);
-  const made = view(initial);
-  const zero = view(ZERO);
-  const blocks = memory.length / BLOCK;
-  const kinds = new Uint8Array(Math.ceil(blocks / 4));
-  const stored: number[] = [];
-  for (let b = 0; b < blocks; b++) {
-    const from = b * BLOCK;
-    const to = from + BLOCK;
-    const within = to <= made.length;
-    const same = within ? now.compare(made, from, to, from, to) === 0 : false;
-    if (same) continue;
-    const isZero = now.compare(zero, 0, BLOCK, from, to) === 0;
-    // Beyond what the module made, memory is zero to begin with.
-    if (isZero && !within) continue;
-    kinds[b >> 2] = (kinds[b >> 2] ?? 0) | ((isZero ? CLEARED : STORED) << ((b & 3) * 2));
-    if (!isZero) stored.push(from);
-  }
-  const delta = new Uint8Array(kinds.length + stored.length * BLOCK);
-  delta.set(kinds);
-  stored.forEach((from, i) => delta.set(memory.subarray(from, from + BLOCK), kinds.length + i * BLOCK));
-  return delta;
-}
-
-/** The section's bytes of a delta. */
-export async function packDelta(delta: Uint8Array): Promise<Uint8Array> {
-  const small = delta.length < COMPRESS_FROM;
-  const body = small
-    ? delta
-    : await compress(delta, { params: { [constants.ZSTD_c_compressionLevel]: 1 }, pledgedSrcSize: delta.length });
-  const section = new Uint8Array(HEADER + body.length);
-  const header = new DataView(section.buffer);
-  header.setUint8(0, small ? 0 : 1);
-  header.setBigUint64(1, BigInt(delta.length), true);
-  section.set(body, HEADER);
-  return section;
-}
-
-/** The delta of a section. `pages` bounds what is allocated for it. Throws KEDGE_IMAGE_INVALID. */
-export async function unpackDelta(section: Uint8Array, pages: number): Promise<Uint8Array> {
-  const kinds = Math.ceil((pages * PAGE) / BLOCK / 4);
-  if (section.length < HEADER) throw invalid('is too short');
-  const header = new DataView(section.buffer, section.byteOffset, HEADER);
-  const length = Number(header.getBigUint64(1, true));
-  if (length < kinds || length > kinds + pages * PAGE) throw invalid('does not fit the memory it is of');
-  const body = section.subarray(HEADER);
-  if (header.getUint8(0) === 0) {
-    if (body.length !== length) throw invalid('has another length than it says');
-    return body;
-  }
-  const delta = await decompress(body, { maxOutputLength: Math.max(1, length) }).catch((cause: unknown) => {
-    throw new KedgeError('KEDGE_IMAGE_INVALID', 'the memory section cannot be decompressed', { cause });
+  const source = nodeBuffer(memory);
+  const runs = findRuns(source, nodeBuffer(initial));
+  const data = runs.filter((run) => run.kind === DATA);
+  const pages = data.reduce((sum, run) => sum + run.count, 0);
+  const dataAt = RUNS_AT + RUN_SIZE * runs.length;
+  const delta = new Uint8Array(dataAt + pages * DELTA_PAGE);
+  const head = nodeBuffer(delta);
+  head.writeUInt32LE(runs.length, 0);
+  runs.forEach((run, i) => {
+    head.writeUInt32LE(run.first, RUNS_AT + RUN_SIZE * i);
+    head.writeUInt32LE(run.count, RUNS_AT + RUN_SIZE * i + 4);
+    head.writeUInt32LE(run.kind, RUNS_AT + RUN_SIZE * i + 8);
   });
-  if (delta.length !== length) throw invalid('has another length than it says');
+  let at = dataAt;
+  for (const { first, count } of data) {
+    at += source.copy(head, at, first * DELTA_PAGE, (first + count) * DELTA_PAGE);
+  }
   return delta;
 }
 
-/** Turns memory as the module made it, already `pages` long, into the guest's. Throws KEDGE_IMAGE_INVALID. */
+/**
+ * Makes `memory`, which is as the module made it, beyond that zero, and `pages` of 64 KiB long, equal to the captured one.
+ * Throws KEDGE_IMAGE_INVALID, and then `memory` may hold a part of it.
+ */
 export function applyDelta(delta: Uint8Array, memory: Uint8Array, pages: number): void {
-  if (memory.length !== pages * PAGE) throw invalid('is of a memory of another size');
-  const blocks = memory.length / BLOCK;
-  let from = Math.ceil(blocks / 4);
-  for (let b = 0; b < blocks; b++) {
-    const kind = ((delta[b >> 2] ?? 0) >> ((b & 3) * 2)) & 3;
-    if (kind === AS_MADE) continue;
-    if (kind === CLEARED) memory.fill(0, b * BLOCK, (b + 1) * BLOCK);
-    else if (kind === STORED) {
-      if (from + BLOCK > delta.length) throw invalid('has fewer blocks than it says');
-      memory.set(delta.subarray(from, from + BLOCK), b * BLOCK);
-      from += BLOCK;
-    } else throw invalid('has a block of an unknown kind');
+  if (memory.length !== pages * WASM_PAGE) bad('it is of a memory of another size');
+  const bytes = nodeBuffer(delta);
+  const target = nodeBuffer(memory);
+  const runs = readRuns(bytes, target.length / DELTA_PAGE);
+  let at = RUNS_AT + RUN_SIZE * runs.length;
+  const data = runs.reduce((sum, { kind, count }) => sum + (kind === DATA ? count * DELTA_PAGE : 0), 0);
+  if (at + data !== bytes.length) bad('it holds another amount of data than its runs');
+  for (const { first, count, kind } of runs) {
+    const start = first * DELTA_PAGE;
+    const length = count * DELTA_PAGE;
+    if (kind === ZERO) target.fill(0, start, start + length);
+    else at += bytes.copy(target, start, at, at + length);
   }
-  if (from !== delta.length) throw invalid('has more blocks than it says');
 }
 
-function invalid(what: string): KedgeError {
-  return new KedgeError('KEDGE_IMAGE_INVALID', `the memory section ${what}`);
+function readRuns(bytes: Buffer, pages: number): Run[] {
+  if (bytes.length < RUNS_AT) bad('it has no runs');
+  const count = bytes.readUInt32LE(0);
+  if (count > (bytes.length - RUNS_AT) / RUN_SIZE) bad('it ends within its runs');
+  const runs: Run[] = [];
+  let free = 0;
+  for (let i = 0; i < count; i += 1) {
+    const at = RUNS_AT + RUN_SIZE * i;
+    const first = bytes.readUInt32LE(at);
+    const length = bytes.readUInt32LE(at + 4);
+    const kind = bytes.readUInt32LE(at + 8);
+    if (kind !== ZERO && kind !== DATA) bad(`run ${i} is of kind ${kind}`);
+    if (first < free || length === 0 || first + length > pages) bad(`run ${i} is out of place`);
+    free = first + length;
+    runs.push({ first, count: length, kind });
+  }
+  return runs;
+}
+
+/** The section's bytes, in pieces. `level` is zstd's. */
+export async function packDelta(delta: Uint8Array, level: number): Promise<Uint8Array[]> {
+  const parts: Uint8Array[] = [];
+  for (let at = 0; at < delta.length; at += PARALLEL * CHUNK) {
+    const group: Promise<Uint8Array[]>[] = [];
+    for (let i = at; i < Math.min(delta.length, at + PARALLEL * CHUNK); i += CHUNK) {
+      group.push(packChunk(delta.subarray(i, i + CHUNK), level));
+    }
+    parts.push(...(await Promise.all(group)).flat());
+  }
+  return parts;
+}
+
+async function packChunk(bytes: Uint8Array, level: number): Promise<Uint8Array[]> {
+  const params = { [constants.ZSTD_c_compressionLevel]: level };
+  const tried = bytes.length < COMPRESS_FROM ? bytes : await compress(bytes, { params });
+  const packed = tried.length < bytes.length ? tried : bytes;
+  const head = Buffer.alloc(CHUNK_HEAD);
+  head.writeUInt32LE(bytes.length, 0);
+  head.writeUInt32LE(packed.length, 4);
+  return [head, packed];
+}
+
+/** The delta of a section, of a memory of `pages`, which bounds what it can be. Throws KEDGE_IMAGE_INVALID. */
+export async function unpackDelta(section: Uint8Array, pages: number): Promise<Uint8Array> {
+  const bytes = nodeBuffer(section);
+  const most = RUNS_AT + ((pages * WASM_PAGE) / DELTA_PAGE) * (RUN_SIZE + DELTA_PAGE);
+  const chunks: { readonly length: number; readonly packed: Buffer }[] = [];
+  let total = 0;
+  for (let at = 0; at < bytes.length;) {
+    if (at + CHUNK_HEAD > bytes.length) bad('it ends within a chunk');
+    const length = bytes.readUInt32LE(at);
+    const packed = bytes.readUInt32LE(at + 4);
+    at += CHUNK_HEAD;
+    if (length === 0 || length > CHUNK || packed > length || at + packed > bytes.length)
+      bad('a chunk is out of bounds');
+    chunks.push({ length, packed: bytes.subarray(at, at + packed) });
+    total += length;
+    at += packed;
+    if (total > most) bad('it is larger than the memory it is of');
+  }
+  const parts: Uint8Array[] = [];
+  for (let i = 0; i < chunks.length; i += PARALLEL) {
+    parts.push(...(await Promise.all(chunks.slice(i, i + PARALLEL).map(unpackChunk))));
+  }
+  // A copy of its own, which may be posted to another thread: a view would take the whole image along.
+  const delta = new Uint8Array(total);
+  let at = 0;
+  for (const part of parts) {
+    delta.set(part, at);
+    at += part.length;
+  }
+  return delta;
+}
+
+async function unpackChunk({ length, packed }: { length: number; packed: Buffer }): Promise<Uint8Array> {
+  if (packed.length === length) return packed;
+  let data: Buffer;
+  try {
+    data = await decompress(packed, { maxOutputLength: length });
+  } catch (cause) {
+    return bad('a chunk does not decompress', cause);
+  }
+  if (data.length !== length) bad('a chunk has another length than it says');
+  return data;
 }

@@ -1,28 +1,49 @@
 /**
- * From the bytes of an image to its parts. The bytes are hostile until their digests were checked: nothing is decoded before the
- * digest over it matched, and nothing is allocated by a length that is not bounded by the bytes that are there, or by the
- * manifest's memory size.
+ * From the bytes of an image to its parts. Every digest is checked before anything under it is decoded, every length before
+ * anything is read by it.
+ *
+ * Errors, each distinct: KEDGE_IMAGE_NOT_AN_IMAGE, KEDGE_IMAGE_VERSION (written by a newer Kedge), KEDGE_IMAGE_TRUNCATED,
+ * KEDGE_IMAGE_CORRUPT (names the part), KEDGE_IMAGE_INVALID (digests are right, but the contents contradict themselves).
  */
-import { createHash, timingSafeEqual } from 'node:crypto';
 import { promisify } from 'node:util';
 import { zstdDecompress } from 'node:zlib';
-import { decode } from 'cborg';
-import { KedgeError } from '../errors.ts';
 import type { CallState, FramesState, GlobalState } from '../engine/engine.ts';
-import type { SectionEntry } from './format.ts';
-import { DIGEST_BYTES, FORMAT_VERSION, MAGIC, MAX_HEAD_BYTES, PREFIX_BYTES, SECTIONS } from './format.ts';
+import { KedgeError } from '../errors.ts';
+import { decodeCbor } from './cbor.ts';
+import { decodeFrames, decodeGlobals } from './compute.ts';
+import { sha256 } from './digest.ts';
+import type { SectionName } from './format.ts';
+import {
+  DIGEST_SIZE,
+  ENTRY_SIZE,
+  FORMAT_VERSION,
+  MAGIC,
+  MAX_IMAGE,
+  MAX_MANIFEST,
+  MAX_SECTIONS,
+  PRELUDE_DIGEST_AT,
+  PRELUDE_SIZE,
+  sectionName,
+} from './format.ts';
 import type { Manifest } from './manifest.ts';
 import { checkManifest } from './manifest.ts';
-import { applyDelta, unpackDelta } from './memory-delta.ts';
-import { checkCall, checkFrames, checkGlobals } from './compute-check.ts';
+import { unpackDelta } from './memory-delta.ts';
 
 const decompress = promisify(zstdDecompress);
 
-/** A verified image. */
+/** An image whose bytes are as they were written, sections not decoded yet: views into its bytes. */
+export type VerifiedImage = {
+  readonly manifest: Manifest;
+  readonly sections: ReadonlyMap<SectionName, Uint8Array>;
+};
+
+/** A decoded image. `handles` and `flows` are checked by who uses them. */
 export type Image = {
   readonly manifest: Manifest;
   /** The original module, when the image carries it: its hash is the manifest's. */
   readonly module: Uint8Array | undefined;
+  /** For `applyDelta`. */
+  readonly memory: Uint8Array;
   readonly frames: FramesState;
   readonly call: CallState | undefined;
   readonly globals: readonly GlobalState[];
@@ -30,116 +51,136 @@ export type Image = {
   readonly flows: unknown;
   /** Bytes of each section as stored. */
   readonly sectionSizes: Readonly<Record<string, number>>;
-  /** Turns memory as the module made it, `manifest.memoryPages` long, into the guest's. */
-  applyMemory(memory: Uint8Array): void;
 };
 
-function truncated(what: string): KedgeError {
-  return new KedgeError('KEDGE_IMAGE_TRUNCATED', `the image ends within ${what}`, {
+type Prelude = {
+  readonly sections: number;
+  readonly manifest: number;
+  /** Bytes up to and with the digest of the head. */
+  readonly head: number;
+};
+
+type Entry = { readonly name: SectionName; readonly length: number; readonly digest: Buffer };
+
+function corrupt(part: string): KedgeError {
+  return new KedgeError('KEDGE_IMAGE_CORRUPT', `the image's ${part} is damaged: its digest does not match`, {
     hint: 'copy it again from where it was made',
   });
 }
 
-function invalid(what: string): KedgeError {
-  return new KedgeError('KEDGE_IMAGE_INVALID', what);
-}
-
-type Head = { readonly manifest: Manifest; readonly sections: readonly SectionEntry[]; readonly end: number };
-
-/** Verifies and decodes the head. */
-function readHead(bytes: Uint8Array): Head {
-  const prefix = bytes.subarray(0, MAGIC.length);
-  if (!prefix.every((byte, i) => byte === MAGIC[i]) || bytes.length === 0)
-    throw new KedgeError('KEDGE_IMAGE_NOT_AN_IMAGE', 'this is not a Kedge image', {
-      hint: 'images are made by kedge checkpoint',
-    });
-  if (bytes.length < PREFIX_BYTES) throw truncated('its header');
-  const view = new DataView(bytes.buffer, bytes.byteOffset, PREFIX_BYTES);
-  const version = view.getUint32(8, true);
-  if (version !== FORMAT_VERSION)
-    throw new KedgeError('KEDGE_IMAGE_VERSION', `the image has format version ${version}; this Kedge reads ${FORMAT_VERSION}`, {
-      hint: 'restore it with the version of Kedge that made it, or a newer one',
-    });
-  const length = view.getUint32(12, true);
-  if (length > MAX_HEAD_BYTES) throw new KedgeError('KEDGE_IMAGE_CORRUPT', 'the header is damaged: its length is impossible');
-  const end = PREFIX_BYTES + length;
-  if (bytes.length < end + DIGEST_BYTES) throw truncated('its header');
-  check('header', bytes.subarray(0, end), bytes.subarray(end, end + DIGEST_BYTES));
-  const head: unknown = decode(bytes.subarray(PREFIX_BYTES, end));
-  if (typeof head !== 'object' || head === null || !('manifest' in head) || !('sections' in head))
-    throw invalid('the header has no manifest');
-  return { manifest: checkManifest(head.manifest), sections: checkSections(head.sections), end: end + DIGEST_BYTES };
-}
-
-function checkSections(value: unknown): readonly SectionEntry[] {
-  if (!Array.isArray(value)) throw invalid('the header lists no sections');
-  const names = new Set<string>();
-  return value.map((entry: unknown) => {
-    if (typeof entry !== 'object' || entry === null) throw invalid('the header lists something that is no section');
-    const { name, length, sha256 } = entry as Record<string, unknown>;
-    if (
-      typeof name !== 'string' ||
-      typeof length !== 'number' ||
-      !Number.isSafeInteger(length) ||
-      length < 0 ||
-      !(sha256 instanceof Uint8Array) ||
-      sha256.length !== DIGEST_BYTES
-    )
-      throw invalid('the header lists something that is no section');
-    if (!(SECTIONS as readonly string[]).includes(name)) throw invalid(`the image has a section ${name} that no one knows`);
-    if (names.has(name)) throw invalid(`the image has two sections ${name}`);
-    names.add(name);
-    return { name, length, sha256 };
+function truncated(has: number, needs: string): KedgeError {
+  return new KedgeError('KEDGE_IMAGE_TRUNCATED', `the image ends after ${has} bytes, within its ${needs}`, {
+    hint: 'copy it again from where it was made',
   });
 }
 
-function check(what: string, bytes: Uint8Array, expected: Uint8Array): void {
-  const actual = createHash('sha256').update(bytes).digest();
-  if (!timingSafeEqual(actual, expected))
-    throw new KedgeError('KEDGE_IMAGE_CORRUPT', `the ${what} of the image is damaged: its SHA-256 does not match`, {
-      hint: 'copy it again from where it was made',
-    });
+function invalid(what: string, cause?: unknown): KedgeError {
+  return new KedgeError('KEDGE_IMAGE_INVALID', what, { cause });
 }
 
 /** Verifies all of an image and decodes it. Throws KEDGE_IMAGE_*. */
 export async function decodeImage(bytes: Uint8Array): Promise<Image> {
-  const { manifest, sections, end } = readHead(bytes);
-  const bodies = new Map<string, Uint8Array>();
-  let at = end;
-  for (const { name, length, sha256 } of sections) {
-    if (bytes.length - at < length) throw truncated(`section ${name}`);
-    const body = bytes.subarray(at, at + length);
-    check(`section ${name}`, body, sha256);
-    bodies.set(name, body);
-    at += length;
-  }
-  if (at !== bytes.length) throw invalid(`${bytes.length - at} bytes follow the last section`);
-  const section = (name: string): Uint8Array => {
-    const body = bodies.get(name);
-    if (body === undefined) throw invalid(`the image has no section ${name}`);
-    return body;
+  const { manifest, sections } = verifyImage(bytes);
+  const section = (name: SectionName): Uint8Array => {
+    const found = sections.get(name);
+    if (found === undefined) throw invalid(`the image has no section ${name}`);
+    return found;
   };
-  const frames: unknown = decode(section('frames'));
-  const delta = await unpackDelta(section('memory'), manifest.memoryPages);
+  const { frames, call } = decodeFrames(section('frames'));
+  if (frames.encoding !== manifest.encoding || frames.policy !== manifest.policy) {
+    throw invalid("the image's frames are of another encoding than its manifest says");
+  }
+  const [module, memory] = await Promise.all([
+    decodeModule(sections.get('module'), manifest),
+    unpackDelta(section('memory'), manifest.memoryPages),
+  ]);
   return {
     manifest,
-    module: await readModule(bodies.get('module'), manifest),
-    frames: checkFrames(frames),
-    call: checkCall(frames),
-    globals: checkGlobals(decode(section('globals'))),
-    handles: decode(section('handles')),
-    flows: decode(section('flows')),
-    sectionSizes: Object.fromEntries(sections.map(({ name, length }) => [name, length])),
-    applyMemory: (memory) => applyDelta(delta, memory, manifest.memoryPages),
+    module,
+    memory,
+    frames,
+    call,
+    globals: decodeGlobals(section('globals')),
+    handles: decodeCbor(section('handles'), 'handles'),
+    flows: decodeCbor(section('flows'), 'flows'),
+    sectionSizes: Object.fromEntries([...sections].map(([name, { length }]) => [name, length])),
   };
 }
 
-async function readModule(section: Uint8Array | undefined, manifest: Manifest): Promise<Uint8Array | undefined> {
+async function decodeModule(section: Uint8Array | undefined, { module }: Manifest): Promise<Uint8Array | undefined> {
   if (section === undefined) return undefined;
-  const module = await decompress(section, { maxOutputLength: manifest.module.size }).catch((cause: unknown) => {
-    throw new KedgeError('KEDGE_IMAGE_INVALID', 'the module section cannot be decompressed', { cause });
+  const bytes = await decompress(section, { maxOutputLength: module.size }).catch((cause: unknown) => {
+    throw invalid("the image's module does not decompress to the size it says", cause);
   });
-  if (createHash('sha256').update(module).digest('hex') !== manifest.module.sha256)
-    throw invalid('the module of the image is not the one its manifest names');
-  return module;
+  if (sha256([bytes]).toString('hex') !== module.sha256) {
+    throw invalid("the image's module is another than its manifest says");
+  }
+  return bytes;
+}
+
+/** Checks every digest and the manifest; decodes nothing else. */
+export function verifyImage(bytes: Uint8Array): VerifiedImage {
+  const image = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const prelude = readPrelude(image);
+  if (image.length < prelude.head) throw truncated(image.length, 'head');
+  const digestAt = prelude.head - DIGEST_SIZE;
+  if (!sha256([image.subarray(0, digestAt)]).equals(image.subarray(digestAt, prelude.head))) throw corrupt('head');
+  const sections = new Map<SectionName, Uint8Array>();
+  let at = prelude.head;
+  for (const { name, length, digest } of readTable(image, prelude)) {
+    if (at + length > image.length) throw truncated(image.length, `section ${name}`);
+    const section = image.subarray(at, at + length);
+    if (!sha256([section]).equals(digest)) throw corrupt(`section ${name}`);
+    sections.set(name, section);
+    at += length;
+  }
+  if (at !== image.length) {
+    throw new KedgeError('KEDGE_IMAGE_CORRUPT', `${image.length - at} bytes follow the image's end`);
+  }
+  const manifest = decodeCbor(image.subarray(digestAt - prelude.manifest, digestAt), 'manifest');
+  return { manifest: checkManifest(manifest), sections };
+}
+
+function readPrelude(image: Buffer): Prelude {
+  const known = Math.min(image.length, MAGIC.length);
+  if (image.compare(MAGIC, 0, known, 0, known) !== 0) {
+    throw new KedgeError('KEDGE_IMAGE_NOT_AN_IMAGE', 'this is not a Kedge image', {
+      hint: 'images are written by kedge checkpoint NAME -o FILE',
+    });
+  }
+  if (image.length < 16) throw truncated(image.length, 'head');
+  const version = image.readUInt32LE(8);
+  if (~version >>> 0 !== image.readUInt32LE(12) || version === 0) throw corrupt('version');
+  if (version > FORMAT_VERSION) {
+    throw new KedgeError(
+      'KEDGE_IMAGE_VERSION',
+      `the image has format version ${version}; this Kedge reads up to ${FORMAT_VERSION}`,
+      { hint: 'use the version of Kedge that made it, or a newer one' },
+    );
+  }
+  if (image.length < PRELUDE_SIZE) throw truncated(image.length, 'head');
+  const digest = sha256([image.subarray(0, PRELUDE_DIGEST_AT)]);
+  if (digest.compare(image, PRELUDE_DIGEST_AT, PRELUDE_SIZE, 0, PRELUDE_SIZE - PRELUDE_DIGEST_AT) !== 0) {
+    throw corrupt('head');
+  }
+  const sections = image.readUInt32LE(16);
+  const manifest = image.readUInt32LE(20);
+  if (sections > MAX_SECTIONS || manifest > MAX_MANIFEST) throw invalid("the image's head is larger than any is");
+  return { sections, manifest, head: PRELUDE_SIZE + sections * ENTRY_SIZE + manifest + DIGEST_SIZE };
+}
+
+function readTable(image: Buffer, prelude: Prelude): Entry[] {
+  const entries: Entry[] = [];
+  for (let i = 0; i < prelude.sections; i += 1) {
+    const at = PRELUDE_SIZE + i * ENTRY_SIZE;
+    const kind = image.readUInt32LE(at);
+    const name = sectionName(kind);
+    if (name === undefined || entries.some((entry) => entry.name === name)) {
+      throw invalid(`the image has a section of kind ${kind} that does not belong there`);
+    }
+    const length = Number(image.readBigUInt64LE(at + 8));
+    if (length > MAX_IMAGE) throw invalid(`the image's section ${name} is too large`);
+    entries.push({ name, length, digest: image.subarray(at + 16, at + ENTRY_SIZE) });
+  }
+  return entries;
 }

@@ -1,15 +1,19 @@
 /** From the parts of a stopped guest to the bytes of its image. */
-import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import { constants, zstdCompress } from 'node:zlib';
-import { encode } from 'cborg';
 import type { CallState, FramesState, GlobalState } from '../engine/engine.ts';
-import type { SectionEntry, SectionName } from './format.ts';
-import { FORMAT_VERSION, MAGIC, PREFIX_BYTES, SECTIONS } from './format.ts';
+import { encodeCbor } from './cbor.ts';
+import { encodeFrames, encodeGlobals } from './compute.ts';
+import { sha256 } from './digest.ts';
+import type { SectionName } from './format.ts';
+import { ENTRY_SIZE, FORMAT_VERSION, MAGIC, PRELUDE_DIGEST_AT, PRELUDE_SIZE, SECTION_KINDS } from './format.ts';
 import type { Manifest } from './manifest.ts';
 import { packDelta } from './memory-delta.ts';
 
 const compress = promisify(zstdCompress);
+
+/** zstd's level: someone waits for most images, and the next level saves little. */
+const LEVEL = 1;
 
 /** What an image is made of. */
 export type ImageParts = {
@@ -28,34 +32,45 @@ export type ImageParts = {
   readonly flows: unknown;
 };
 
+/** One section as it is written: bytes in pieces. */
+export type Section = { readonly name: SectionName; readonly parts: readonly Uint8Array[] };
+
 /** The chunks of an image in order; one after the other they are the file. */
 export async function encodeImage(parts: ImageParts): Promise<Uint8Array[]> {
-  const bodies: Record<SectionName, Uint8Array | undefined> = {
-    module: parts.module && (await compress(parts.module, { params: { [constants.ZSTD_c_compressionLevel]: 1 } })),
-    memory: await packDelta(parts.memory),
-    frames: encode({ ...parts.frames, call: parts.call ?? null }),
-    globals: encode(parts.globals),
-    handles: encode(parts.handles),
-    flows: encode(parts.flows),
-  };
-  const sections: SectionEntry[] = [];
-  const chunks: Uint8Array[] = [];
-  for (const name of SECTIONS) {
-    const body = bodies[name];
-    if (body === undefined) continue;
-    sections.push({ name, length: body.length, sha256: digest(body) });
-    chunks.push(body);
-  }
-  const head = encode({ manifest: parts.manifest, sections });
-  const start = new Uint8Array(PREFIX_BYTES + head.length);
-  start.set(MAGIC);
-  const view = new DataView(start.buffer);
-  view.setUint32(8, FORMAT_VERSION, true);
-  view.setUint32(12, head.length, true);
-  start.set(head, PREFIX_BYTES);
-  return [start, digest(start), ...chunks];
+  return assemble(encodeCbor(parts.manifest), await encodeSections(parts));
 }
 
-function digest(bytes: Uint8Array): Uint8Array {
-  return new Uint8Array(createHash('sha256').update(bytes).digest());
+/** Exported for tests that make images no writer makes. */
+export async function encodeSections(parts: ImageParts): Promise<Section[]> {
+  const sections: Section[] = [];
+  if (parts.module !== undefined) {
+    const params = { [constants.ZSTD_c_compressionLevel]: LEVEL };
+    sections.push({ name: 'module', parts: [await compress(parts.module, { params })] });
+  }
+  sections.push(
+    { name: 'memory', parts: await packDelta(parts.memory, LEVEL) },
+    { name: 'frames', parts: [encodeFrames(parts.frames, parts.call)] },
+    { name: 'globals', parts: [encodeGlobals(parts.globals)] },
+    { name: 'handles', parts: [encodeCbor(parts.handles)] },
+    { name: 'flows', parts: [encodeCbor(parts.flows)] },
+  );
+  return sections;
+}
+
+/** Head and sections. Exported for the same tests. */
+export function assemble(manifest: Uint8Array, sections: readonly Section[]): Uint8Array[] {
+  const head = Buffer.alloc(PRELUDE_SIZE + ENTRY_SIZE * sections.length);
+  head.set(MAGIC);
+  head.writeUInt32LE(FORMAT_VERSION, 8);
+  head.writeUInt32LE(~FORMAT_VERSION >>> 0, 12);
+  head.writeUInt32LE(sections.length, 16);
+  head.writeUInt32LE(manifest.length, 20);
+  sha256([head.subarray(0, PRELUDE_DIGEST_AT)]).copy(head, PRELUDE_DIGEST_AT, 0, PRELUDE_SIZE - PRELUDE_DIGEST_AT);
+  sections.forEach(({ name, parts }, i) => {
+    const at = PRELUDE_SIZE + ENTRY_SIZE * i;
+    head.writeUInt32LE(SECTION_KINDS[name], at);
+    head.writeBigUInt64LE(BigInt(parts.reduce((sum, part) => sum + part.length, 0)), at + 8);
+    sha256(parts).copy(head, at + 16);
+  });
+  return [head, manifest, sha256([head, manifest]), ...sections.flatMap(({ parts }) => parts)];
 }

@@ -1,0 +1,60 @@
+import assert from 'node:assert/strict';
+import { chmodSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, test } from 'node:test';
+import { KedgeError } from '../../../src/errors.ts';
+import { readImageFile, writeImageFile } from '../../../src/image/file.ts';
+
+let directory = '';
+let path = '';
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'kedge-image-'));
+  path = join(directory, 'guest.kedge');
+});
+
+afterEach(() => {
+  rmSync(directory, { recursive: true });
+});
+
+const old = Buffer.from('what was there before');
+
+test('an image is written whole, for its owner only', async () => {
+  assert.equal(await writeImageFile(path, [Buffer.from('one '), Buffer.from('two')]), 7);
+  assert.equal(Buffer.from(await readImageFile(path)).toString(), 'one two');
+  assert.equal(statSync(path).mode & 0o777, 0o600);
+  assert.deepEqual(readdirSync(directory), ['guest.kedge']);
+});
+
+test('a source that breaks off leaves what was there, and nothing else', async () => {
+  writeFileSync(path, old);
+  async function* broken(): AsyncGenerator<Uint8Array> {
+    yield Buffer.from('half of it');
+    await Promise.resolve();
+    throw new KedgeError('KEDGE_AGENT_LOST', 'gone');
+  }
+  await assert.rejects(writeImageFile(path, broken()), { code: 'KEDGE_AGENT_LOST' });
+  assert.deepEqual(await readImageFile(path), new Uint8Array(old));
+  assert.deepEqual(readdirSync(directory), ['guest.kedge']);
+});
+
+test('a place that takes no file has a code and a hint', async () => {
+  writeFileSync(path, old);
+  await assert.rejects(writeImageFile(join(directory, 'missing', 'x'), [old]), {
+    code: 'KEDGE_IMAGE_WRITE',
+    hint: /make it first/,
+  });
+  await assert.rejects(writeImageFile(join(path, 'x'), [old]), { code: 'KEDGE_IMAGE_WRITE' });
+  // The rename fails, after everything was written.
+  await assert.rejects(writeImageFile(directory, [old]), { code: 'KEDGE_IMAGE_WRITE' });
+  assert.deepEqual(readdirSync(directory), ['guest.kedge']);
+});
+
+test('a file that cannot be read has a code', async () => {
+  await assert.rejects(readImageFile(path), { code: 'KEDGE_IMAGE_READ' });
+  await assert.rejects(readImageFile(directory), { code: 'KEDGE_IMAGE_READ' });
+  writeFileSync(path, '');
+  chmodSync(path, 0o600);
+  assert.equal((await readImageFile(path)).length, 0);
+});

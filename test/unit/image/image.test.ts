@@ -1,0 +1,170 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { encodeCbor } from '../../../src/image/cbor.ts';
+import { FORMAT_VERSION, PRELUDE_SIZE } from '../../../src/image/format.ts';
+import type { SectionName } from '../../../src/image/format.ts';
+import { applyDelta } from '../../../src/image/memory-delta.ts';
+import { decodeImage, verifyImage } from '../../../src/image/reader.ts';
+import type { Section } from '../../../src/image/writer.ts';
+import { assemble, encodeSections } from '../../../src/image/writer.ts';
+import { guestMemory, image, INITIAL, MANIFEST, MODULE, parts, WASM_PAGE } from './fixtures.ts';
+
+type Failure = { readonly code?: string; readonly message: string };
+
+function failure(run: () => unknown): Failure {
+  try {
+    run();
+  } catch (error) {
+    return error as Failure;
+  }
+  return { message: 'nothing was thrown' };
+}
+
+test('a guest comes back from its image as it was', async () => {
+  const source = parts();
+  const decoded = await decodeImage(await image());
+  assert.deepEqual(decoded.manifest, MANIFEST);
+  assert.deepEqual(new Uint8Array(decoded.module ?? []), MODULE);
+  const memory = new Uint8Array(2 * WASM_PAGE);
+  memory.set(INITIAL);
+  applyDelta(decoded.memory, memory, decoded.manifest.memoryPages);
+  assert.deepEqual(memory, guestMemory());
+  assert.deepEqual(decoded.frames, source.frames);
+  assert.deepEqual(decoded.call, source.call);
+  assert.deepEqual(decoded.globals, source.globals);
+  assert.deepEqual(decoded.handles, source.handles);
+  assert.deepEqual(decoded.flows, []);
+  assert.deepEqual(Object.keys(decoded.sectionSizes), ['module', 'memory', 'frames', 'globals', 'handles', 'flows']);
+});
+
+test('equal guests give equal bytes', async () => {
+  assert.deepEqual(await image(), await image());
+});
+
+test('an image may leave its module out, and a guest may stand in its own code', async () => {
+  const decoded = await decodeImage(await image({ module: undefined, call: undefined }));
+  assert.equal(decoded.module, undefined);
+  assert.equal(decoded.call, undefined);
+});
+
+test('an image that ends anywhere is a truncated one', async () => {
+  const whole = await image();
+  for (let length = 0; length < whole.length; length += 1) {
+    const { code } = failure(() => verifyImage(whole.subarray(0, length)));
+    assert.equal(code, 'KEDGE_IMAGE_TRUNCATED', `after ${length} bytes`);
+  }
+});
+
+/** Where each part of an image is. */
+function partsOf(whole: Uint8Array): { name: string; start: number; end: number }[] {
+  const list = [...verifyImage(whole).sections].map(([name, bytes]) => {
+    const start = bytes.byteOffset - whole.byteOffset;
+    return { name: `section ${name}`, start, end: start + bytes.length };
+  });
+  const head = Math.min(...list.map(({ start }) => start));
+  return [{ name: 'head', start: PRELUDE_SIZE, end: head }, ...list];
+}
+
+test('a flipped bit anywhere is found, and the part that is damaged is named', async () => {
+  const whole = await image();
+  const flipped = (at: number): Failure => {
+    const damaged = whole.slice();
+    damaged[at] = (damaged[at] ?? 0) ^ (1 << (at % 8));
+    return failure(() => verifyImage(damaged));
+  };
+  for (const { name, start, end } of partsOf(whole)) {
+    assert.ok(end > start, name);
+    for (let at = start; at < end; at += 1) {
+      const { code, message } = flipped(at);
+      assert.equal(code, 'KEDGE_IMAGE_CORRUPT', `${name}, byte ${at}`);
+      assert.ok(message.includes(name), `${name}, byte ${at}: ${message}`);
+    }
+  }
+  for (let at = 0; at < PRELUDE_SIZE; at += 1) {
+    assert.equal(flipped(at).code, at < 8 ? 'KEDGE_IMAGE_NOT_AN_IMAGE' : 'KEDGE_IMAGE_CORRUPT', `byte ${at}`);
+  }
+});
+
+test('a newer version is told from damage, and bytes after the end are found', async () => {
+  const newer = Buffer.from(await image());
+  newer.writeUInt32LE(FORMAT_VERSION + 1, 8);
+  newer.writeUInt32LE(~(FORMAT_VERSION + 1) >>> 0, 12);
+  assert.equal(failure(() => verifyImage(newer)).code, 'KEDGE_IMAGE_VERSION');
+  const longer = Buffer.concat([await image(), Buffer.alloc(1)]);
+  assert.equal(failure(() => verifyImage(longer)).code, 'KEDGE_IMAGE_CORRUPT');
+  assert.equal(failure(() => verifyImage(Buffer.from('#!/bin/sh\n'))).code, 'KEDGE_IMAGE_NOT_AN_IMAGE');
+});
+
+test('bytes that no one wrote are refused by a code, never by a crash', async () => {
+  const start = (await image()).subarray(0, PRELUDE_SIZE);
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 400 }), fc.boolean(), (bytes, likeAnImage) => {
+      const tried = likeAnImage ? Buffer.concat([start, bytes]) : bytes;
+      assert.match(failure(() => verifyImage(tried)).code ?? '', /^KEDGE_IMAGE_/);
+    }),
+  );
+});
+
+/** An image whose digests are right, whatever is in it. */
+async function made(
+  manifest: object,
+  change: (sections: Section[]) => Section[] = (sections) => sections,
+): Promise<Uint8Array> {
+  return Buffer.concat(assemble(encodeCbor(manifest), change(await encodeSections(parts()))));
+}
+
+async function refused(what: string, bytes: Uint8Array, field: string): Promise<void> {
+  await assert.rejects(
+    decodeImage(bytes),
+    (error: Failure) => error.code === 'KEDGE_IMAGE_INVALID' && error.message.includes(field),
+    what,
+  );
+}
+
+test('a manifest with right digests and wrong contents is refused, naming the field', async () => {
+  const cases: [string, object][] = [
+    ['guest.id', { guest: { ...MANIFEST.guest, id: '../../etc' } }],
+    ['guest.name', { guest: { ...MANIFEST.guest, name: '-rf' } }],
+    ['guest.epoch', { guest: { ...MANIFEST.guest, epoch: 0 } }],
+    ['guest.address', { guest: { ...MANIFEST.guest, address: '1.2.3.400' } }],
+    ['module.size', { module: { ...MANIFEST.module, size: 2 ** 40 } }],
+    ['memoryPages', { memoryPages: 65_537 }],
+    ['policy', { policy: 'never' }],
+    ['manifest', { unknown: 1 }],
+    ['publish.0.guestPort', { publish: [{ proto: 'tcp', outsidePort: 1, guestPort: 0 }] }],
+    ['createdAt', { createdAt: 'yesterday' }],
+    ['formatVersion', { formatVersion: 7 }],
+    ['another encoding', { encoding: 'other-1' }],
+    ['module', { module: { ...MANIFEST.module, size: 100 } }],
+    ['module', { module: { ...MANIFEST.module, sha256: '00'.repeat(32) } }],
+  ];
+  for (const [field, change] of cases) {
+    await refused(JSON.stringify(change), await made({ ...MANIFEST, ...change }), field);
+  }
+});
+
+test('sections that are missing, there twice or wrong inside are refused', async () => {
+  for (const name of ['memory', 'frames', 'globals', 'handles', 'flows'] as const) {
+    const without = await made(MANIFEST, (list) => list.filter((section) => section.name !== name));
+    await refused(`without ${name}`, without, name);
+  }
+  await refused('twice', await made(MANIFEST, (list) => [...list, ...list.slice(-1)]), 'section');
+  const cases: [string, SectionName, unknown][] = [
+    ['not CBOR', 'globals', Buffer.from([0xff])],
+    ['two values', 'globals', Buffer.from([0x80, 0x80])],
+    ['nested without end', 'handles', Buffer.alloc(100_000, 0x81)],
+    ['a length that is not there', 'flows', Buffer.from([0x9b, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff])],
+    ['a global of no type', 'globals', [{ type: 'v128', bits: 0 }]],
+    ['bits that are negative', 'globals', [{ type: 'i64', bits: -1 }]],
+    ['bits that are too many', 'globals', [{ type: 'i64', bits: Buffer.alloc(9) }]],
+    ['frames without bytes', 'frames', { ...parts().frames, bytes: 'text' }],
+    ['a call of no name', 'frames', { ...parts().frames, call: { module: 'x', args: [] } }],
+    ['a module that is none', 'module', Buffer.from('zstd')],
+  ];
+  for (const [what, name, value] of cases) {
+    const bytes = value instanceof Uint8Array ? value : encodeCbor(value);
+    const replace = (section: Section): Section => (section.name === name ? { name, parts: [bytes] } : section);
+    await refused(what, await made(MANIFEST, (list) => list.map(replace)), name);
+  }
+});
