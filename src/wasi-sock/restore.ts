@@ -165,15 +165,15 @@ class Restoring {
     stream.peerEnded = saved.peerEnded;
     stream.readShut = saved.readShut;
     stream.outgoing = saved.writingEnded ? 'closing' : 'open';
-    if (saved.link === 'broken') {
-      stream.link = { name: 'broken', errno: saved.errno as WasiErrno, told: saved.told };
-    } else if (this.#flows === undefined) {
+    if (this.#flows === undefined && saved.link !== 'finished' && !saved.told) {
       // A copy has no claim on what its original is still reading and writing.
       stream.inbound = new StreamBuffer(stream.inbound.end);
       stream.peerEnded = false;
       stream.break(WASI.ECONNRESET);
+    } else if (saved.link === 'broken') {
+      stream.link = { name: 'broken', errno: saved.errno as WasiErrno, told: saved.told };
     } else if (saved.link === 'open') {
-      this.#reopen(stream, this.#flows.get(connectionKey(local, remote)), options);
+      this.#reopen(stream, this.#flows?.get(connectionKey(local, remote)), options);
     }
     return stream;
   }

@@ -237,6 +237,8 @@ export class SocketTable {
   /** The move was committed: what the peer has not acknowledged is written, as much as the sockets take now. */
   release(): void {
     this.#core.frozen = false;
+    // What ends with a RST must not send its FIN before.
+    progressLingering(this.#core, this.#core.host.now());
     for (const stream of streams(this.#core)) if (stream.hasBacklog) this.#core.pump(stream);
     this.#core.progress();
   }

@@ -82,7 +82,7 @@ export function good(result: number): number {
 export function listener({ table, address }: Guest, port = 0): { handle: TcpSocket; port: number } {
   const handle = ok(table.open('tcp'));
   assert.equal(table.bind(handle, at(address, port)), 0);
-  assert.equal(table.listen(handle, 16), 0);
+  assert.equal(table.listen(handle, 64), 0);
   return { handle: handle as TcpSocket, port: table.localName(handle).port };
 }
 
@@ -135,6 +135,7 @@ export class Peer implements Disposable {
 
   /** Listens where it is, or at a port of the kernel's choice. */
   listen(): this {
+    if (this.#listener !== undefined) return this;
     const fd = native.sockOpen(true) as SocketFd;
     native.sockSetInt(fd, 1, 2, 1);
     good(native.sockBind(fd, this.address, this.port));

@@ -1,0 +1,162 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { KedgeError } from '../../../src/errors.ts';
+import { native } from '../../../src/native.ts';
+import type { SocketFd } from '../../../src/native.ts';
+import { WASI } from '../../../src/wasi-sock/errno.ts';
+import type { FlowReport } from '../../../src/wasi-sock/save.ts';
+import { Peer, at, flow, good, guest, listener, ok, openFds, recvAll, streamOf, text, until } from './support.ts';
+
+import { accepted, carried, move, same } from './moving.ts';
+test('S32: the gateway says that the peer has reset it: told after what came before, not at the move', () => {
+  using g = guest();
+  const { port, conn, peer } = accepted(g);
+  using _ = peer;
+  peer.send(text('bye'));
+  until(() => native.sockInQueue(streamOf(conn).fd as SocketFd) === 3, 'arrived');
+  g.table.drain();
+  const reports = [flow(g.address, port, peer, { acked: 0, received: 3 })];
+  const saved = carried(g.table.save(reports));
+  g.move(saved, [flow(g.address, port, peer, { acked: 0, received: 3, reset: true })]);
+  assert.deepEqual(recvAll(g.table, same(g, conn), 3), text('bye'));
+  assert.equal(g.table.receive(same(g, conn), [new Uint8Array(1)]), -WASI.ECONNRESET);
+  assert.equal(g.table.receive(same(g, conn), [new Uint8Array(1)]), 0);
+});
+
+test('a connection reset before the cut is remembered in the image', () => {
+  using g = guest();
+  const { conn, peer } = accepted(g);
+  peer.send(text('bye'));
+  peer.reset();
+  until(() => g.table.drain().connections.length === 0, 'the RST');
+  g.move(carried(g.table.save([])), []);
+  assert.deepEqual(recvAll(g.table, same(g, conn), 3), text('bye'));
+  assert.equal(g.table.receive(same(g, conn), [new Uint8Array(1)]), -WASI.ECONNRESET);
+});
+
+test('without flows connections are reset, listeners listen, bound sockets are bound', () => {
+  using g = guest();
+  const { handle, port, conn, peer } = accepted(g);
+  using _ = peer;
+  using waiting = new Peer().connect(at(g.address, port));
+  const bound = ok(g.table.open('tcp'));
+  assert.equal(g.table.bind(bound, at(g.address, 0)), 0);
+  const name = g.table.localName(bound);
+  peer.send(text('lost'));
+  g.table.drain();
+  const saved = carried(g.table.save([]));
+  assert.ok(waiting.port > 0);
+  g.move(saved, 'without-flows');
+  assert.equal(g.table.receive(same(g, conn), [new Uint8Array(4)]), -WASI.ECONNRESET);
+  assert.equal(g.table.receive(same(g, conn), [new Uint8Array(4)]), 0);
+  assert.equal(g.table.send(same(g, conn), [text('x')]), -WASI.EPIPE);
+  assert.deepEqual(g.table.localName(same(g, bound)), name);
+  g.table.release();
+  g.table.setNonBlocking(same(g, handle), true);
+  assert.equal(g.table.accept(same(g, handle)), -WASI.EAGAIN);
+  using fresh = new Peer().connect(at(g.address, port));
+  assert.deepEqual(g.table.remoteName(ok(g.table.accept(same(g, handle)))), fresh.remote);
+});
+
+test('without flows the guest may have another address', () => {
+  using g = guest();
+  const { handle, port } = listener(g);
+  g.table.drain();
+  const saved = carried(g.table.save([]));
+  using other = guest();
+  assert.throws(() => other.move(saved, []), { code: 'KEDGE_RESTORE_ADDRESS' });
+  other.move(saved, 'without-flows');
+  assert.deepEqual(other.table.localName(same(other, handle)), at(other.address, port));
+});
+
+test('thaw: the same sockets go on, what was drained comes first', () => {
+  using g = guest();
+  const { conn, peer } = accepted(g);
+  using _ = peer;
+  peer.send(text('before '));
+  until(() => g.table.drain().connections[0]?.received === 7, 'drained');
+  g.table.save([]);
+  g.table.thaw();
+  peer.send(text('after'));
+  assert.deepEqual(recvAll(g.table, conn, 12), text('before after'));
+  g.table.send(conn, [text('ok')]);
+  g.table.close(conn);
+  assert.equal(peer.readAll(), 0, 'a FIN, not a RST: SO_LINGER is as it was');
+});
+
+test('S48: after a drain a socket ends by RST, whoever closes it', () => {
+  using g = guest();
+  const { conn, peer } = accepted(g);
+  using _ = peer;
+  g.table.drain();
+  native.fdClose(streamOf(conn).fd as SocketFd);
+  assert.equal(peer.readOnce(), -104);
+  (conn.state as { name: string }).name = 'closed';
+});
+
+test('options are set again on the new socket', () => {
+  using g = guest();
+  const { port, conn, peer } = accepted(g);
+  using _ = peer;
+  g.table.setOption(conn, 'noDelay', 1);
+  g.table.setOption(conn, 'keepAlive', 1);
+  g.table.setOption(conn, 'keepIdle', 11);
+  g.table.setOption(conn, 'receiveBuffer', 30_000);
+  g.table.setLinger(conn, { on: true, seconds: 0 });
+  conn.options.receiveTimeoutUs = 1234;
+  g.table.drain();
+  const reports = [flow(g.address, port, peer, { acked: 0, received: 0 })];
+  move(g, peer, reports, () => reports);
+  peer.accept();
+  g.table.release();
+  const moved = same(g, conn);
+  assert.deepEqual(
+    (['noDelay', 'keepAlive', 'keepIdle', 'receiveBuffer'] as const).map((name) => g.table.getOption(moved, name)),
+    [1, 1, 11, 60_000],
+  );
+  assert.equal(moved.options.receiveTimeoutUs, 1234);
+  g.table.close(moved);
+  assert.equal(peer.readOnce(), -104, 'its SO_LINGER of 0 s resets');
+});
+
+test('a restore that fails says why and leaves nothing open', () => {
+  using g = guest();
+  const { port, conn, peer } = accepted(g);
+  using _ = peer;
+  g.table.drain();
+  const reports = [flow(g.address, port, peer, { acked: 0, received: 0 })];
+  const saved = carried(g.table.save(reports));
+  g.table.destroy();
+  peer.reset();
+  const before = openFds();
+  const fails = (code: string, attached: FlowReport[], mentions: RegExp): void => {
+    assert.throws(
+      () => g.move(saved, attached),
+      (error) => error instanceof KedgeError && error.code === code && mentions.test(error.message),
+    );
+    assert.equal(openFds(), before);
+  };
+  fails('KEDGE_RESTORE_CONNECT', reports, new RegExp(`:${peer.port}: ECONNREFUSED`, 'u'));
+  fails('KEDGE_FLOW_MISMATCH', [flow(g.address, port, peer, { acked: 0, received: 1 })], /0 bytes received/u);
+  fails('KEDGE_FLOW_MISMATCH', [flow(g.address, port, peer, { acked: 7, received: 0 })], /7 acknowledged/u);
+  // Somebody else has the port.
+  const squatter = native.sockOpen(true) as SocketFd;
+  good(native.sockBind(squatter, g.address, port));
+  assert.throws(() => g.move(saved, reports), { code: 'KEDGE_RESTORE_BIND' });
+  native.fdClose(squatter);
+  assert.equal(conn.kind, 'tcp');
+});
+
+test('a restore is given up when its host is woken', () => {
+  using g = guest();
+  const { port, peer } = accepted(g);
+  using _ = peer;
+  g.table.drain();
+  const reports = [flow(g.address, port, peer, { acked: 0, received: 0 })];
+  const saved = carried(g.table.save(reports));
+  g.table.destroy();
+  peer.reset();
+  peer.listen();
+  native.wakeSignal(g.wake);
+  assert.throws(() => g.move(saved, reports), { code: 'KEDGE_RESTORE_CONNECT', message: /interrupted/u });
+});
