@@ -80,11 +80,15 @@ describe('a driven guest', { timeout: 180_000 }, () => {
   test('connects from b, and a move that fails at any step leaves it there, whole', async () => {
     await b.register({ name: 'client' });
     const listener = await peer.listen();
+    await using capture = await BothSidesCapture.start(topology, { full: true });
     const ours = await b.connect(ADDRESSES.peer, listener.port);
     const theirs = await listener.accept();
     await Promise.all([theirs.expect(3), ours.expect(4)]);
     await ours.send(3, 20_000_000);
     await theirs.send(4, 2_000_000, 500_000);
+    const firstMove = Date.now();
+    const { local: guest, remote } = await ours.report();
+    const { outside } = await gateway.flowOf(remote);
     for (const step of ['check', 'freeze', 'drain', 'save', 'load', 'attach', 'restore'] as const) {
       const failing = moveGuest(b, a, {
         after: (done) => {
@@ -103,5 +107,14 @@ describe('a driven guest', { timeout: 180_000 }, () => {
     await theirs.finish();
     await theirs.hasReceived(3, 20_000_000, { ended: true });
     await moved.hasReceived(4, 2_000_000, { ended: true });
+
+    const rows = await readBothSides(await capture.stop());
+    const report = checkConversation(rows, tupleOf({ peer: remote, outside, guest }), { firstMove });
+    assertClean(report);
+    // The second is the attempt that came as far as a handshake.
+    assert.deepEqual(
+      report.epochs.map(({ leg }) => leg),
+      ['b', 'a', 'a'],
+    );
   });
 });

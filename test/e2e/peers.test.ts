@@ -44,6 +44,22 @@ describe('peer driver', { timeout: 120_000 }, () => {
     await ours.until(({ closed }) => closed);
   });
 
+  test('text before and after a stream is kept apart from it', async () => {
+    const { port, accept } = await guest.listen();
+    const theirs = await peer.connect({ address: ADDRESSES.outside, port });
+    const ours = await accept();
+    await theirs.expect(1, 10_000);
+    await ours.expect(0, 0);
+    await theirs.say('GET 10000 1\n');
+    await ours.until(({ received }) => received.rest === 'GET 10000 1\n');
+    await ours.send(1, 10_000);
+    await ours.until(({ sent }) => sent.waiting === 0);
+    await ours.say('OK\n');
+    await ours.finish();
+    const { received } = await theirs.hasReceived(1, 10_000, { ended: true });
+    assert.equal(received.rest, 'OK\n');
+  });
+
   test('what was not expected is seen', async () => {
     const { port, accept } = await guest.listen();
     const theirs = await peer.connect({ address: ADDRESSES.outside, port });

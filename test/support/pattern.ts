@@ -1,6 +1,7 @@
 /**
- * Byte streams that can be made and checked from any offset, so that both ends of a connection know what must come, wherever a
- * move cut it: every byte depends on a seed and its offset.
+ * The byte streams of stream.ts, made and compared in blocks: what drivers of peers and hosts send and check, at the speed of
+ * the network. Every byte depends on a seed and its offset, so both ends of a connection know what must come, wherever a move
+ * cut it.
  */
 import { createHash, type Hash } from 'node:crypto';
 
@@ -20,12 +21,13 @@ function block(seed: number, index: number): Uint8Array {
   const known = recent.find((candidate) => candidate.seed === seed && candidate.index === index);
   if (known !== undefined) return known.bytes;
   const words = new Int32Array(BLOCK / 4);
-  let state = Math.imul(seed ^ 0x9e3779b9, 0x85ebca6b) ^ Math.imul(index + 1, 0xc2b2ae35);
+  // The words of stream.ts, one after the other.
+  let position = (seed + Math.imul(index * words.length, 0x9e3779b9)) | 0;
   for (let at = 0; at < words.length; at++) {
-    state = (state + 0x6d2b79f5) | 0;
-    let word = Math.imul(state ^ (state >>> 15), state | 1);
-    word ^= word + Math.imul(word ^ (word >>> 7), word | 61);
-    words[at] = word ^ (word >>> 14);
+    let word = Math.imul(position ^ (position >>> 16), 0x85ebca6b);
+    word = Math.imul(word ^ (word >>> 13), 0xc2b2ae35);
+    words[at] = word ^ (word >>> 16);
+    position = (position + 0x9e3779b9) | 0;
   }
   const bytes = new Uint8Array(words.buffer);
   recent.unshift({ seed, index, bytes });

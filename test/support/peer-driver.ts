@@ -44,9 +44,17 @@ export class DrivenConnection {
     await this.#call('send', params);
   }
 
-  /** All that comes must be the stream of `seed`; call it before anything can come. */
-  async expect(seed: number): Promise<void> {
-    await this.#call('expect', { seed });
+  /**
+   * All that comes must be the stream of `seed`; call it before anything can come. What comes after `bytes` of it is `rest` in
+   * reports: the answer of a server.
+   */
+  async expect(seed: number, bytes?: number): Promise<void> {
+    await this.#call('expect', { seed, ...(bytes === undefined ? {} : { bytes }) });
+  }
+
+  /** Sends text that is in no books: the request to a server. Only a peer can. */
+  async say(text: string): Promise<void> {
+    await this.#call('say', { text });
   }
 
   /** Sends back all that comes, and its end. */

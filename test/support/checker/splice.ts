@@ -99,16 +99,20 @@ export function constantDeltas(
 ): { deltas: Delta[]; violations: Violation[] } {
   const violations: Violation[] = [];
   const toPeer = peerSide.filter((row) => row.outbound && !isRst(row) && !isSyn(row));
-  const found = epochs.map((epoch) => ({
+  const found = epochs.map((epoch, index) => ({
     epoch,
-    delta: bestDelta(epoch, toPeer),
+    delta: bestDelta(epoch, epochs[index + 1]?.start, peerSide),
     sent: sentSegments(epoch),
     segments: 0,
   }));
+  const known = new Set<Segment>();
   let current = 0;
   for (const row of toPeer) {
     const match = found.findLast(({ delta, sent }) => delta !== undefined && isSent(row, sent, delta));
-    if (match !== undefined) match.segments++;
+    if (match !== undefined) {
+      match.segments++;
+      known.add(row);
+    }
     if (row.len === 0 && !isFin(row)) continue;
     if (match === undefined) {
       violations.push({
@@ -123,7 +127,7 @@ export function constantDeltas(
       current = match.epoch.index;
     }
   }
-  violations.push(...barePositions(peerSide));
+  violations.push(...barePositions(peerSide, known));
   const deltas = found.map(({ epoch, delta, segments }) => ({ epoch: epoch.index, leg: epoch.leg, delta, segments }));
   if (deltas[0]?.delta !== undefined && deltas[0].delta !== 0) {
     violations.push({ check: 'constant delta', message: `the first epoch is moved by ${deltas[0].delta}` });
@@ -150,32 +154,63 @@ function isSent(row: Segment, sent: Sent, delta: number): boolean {
   return time !== undefined && time <= row.time + CLOCK_MS;
 }
 
-/** The delta that explains most of the segments to the peer. Segments with data count: bare ACKs of the gateway itself look alike. */
-function bestDelta(epoch: Epoch, toPeer: readonly Segment[]): number | undefined {
-  const later = toPeer.filter((row) => row.time >= epoch.start);
+/**
+ * The delta that explains most of the segments to the peer. Two kinds of candidates: a socket's first byte is one the peer has
+ * asked for, so its ACKs before the handshake tell where it may stand; and pairs of segments that are alike vote. Segments with
+ * data count, since the bare ACKs of the gateway itself look like the guest's.
+ */
+function bestDelta(epoch: Epoch, next: number | undefined, peerSide: readonly Segment[]): number | undefined {
   const withData = epoch.outbound.some((row) => !isSyn(row) && (row.len > 0 || isFin(row)));
-  const telling = (row: Segment): boolean => !isSyn(row) && (!withData || row.len > 0 || isFin(row));
-  const ours = epoch.outbound.filter(telling).slice(0, SAMPLE);
-  const theirs = later.filter(telling).slice(0, SAMPLE);
+  const telling = (row: Segment): boolean => !isSyn(row) && !isRst(row) && (!withData || row.len > 0 || isFin(row));
+  const all = peerSide.filter((row) => row.outbound && row.time >= epoch.start && telling(row));
+  // A later epoch's segments fit a wrong delta too, if they are of one length. But when the later one failed, they are ours.
+  const own = all.filter((row) => next === undefined || row.time < next);
+  const later = (own.length > 0 ? own : all).slice(0, TRIAL);
+  const sent = sentSegments(epoch);
+  let best: { delta: number; explains: number } | undefined;
+  for (const delta of new Set([...deltasOfAcks(epoch, peerSide), ...deltasOfPairs(epoch, later, telling, withData)])) {
+    const explains = later.filter((row) => isSent(row, sent, delta)).length;
+    if (explains > (best?.explains ?? 0)) best = { delta, explains };
+    if (explains === later.length) break;
+  }
+  return best?.delta;
+}
+
+/** The latest first. */
+function deltasOfAcks(epoch: Epoch, peerSide: readonly Segment[]): number[] {
+  const end = peerSide.findIndex((row) => row.time > epoch.start);
+  const before = peerSide
+    .slice(0, end < 0 ? peerSide.length : end)
+    .filter((row) => !row.outbound && hasAck(row) && !isRst(row));
+  const acks = new Set(before.slice(-SAMPLE).map((row) => row.ack));
+  return [...acks].toReversed().map((ack) => (ack - epoch.isn - 1) >>> 0);
+}
+
+/** Those with most votes first. */
+function deltasOfPairs(
+  epoch: Epoch,
+  later: readonly Segment[],
+  telling: (row: Segment) => boolean,
+  withData: boolean,
+): number[] {
   const votes = new Map<number, number>();
-  for (const row of ours) {
-    for (const other of theirs) {
+  for (const row of epoch.outbound.filter(telling).slice(0, SAMPLE)) {
+    for (const other of later.slice(0, SAMPLE)) {
       const alike = row.len === other.len && isFin(row) === isFin(other) && row.time <= other.time + CLOCK_MS;
       if (!alike || (!withData && row.ack !== other.ack)) continue;
       const delta = (other.seq - row.seq) >>> 0;
       votes.set(delta, (votes.get(delta) ?? 0) + 1);
     }
   }
-  const candidates = [...votes].toSorted((x, y) => y[1] - x[1]).slice(0, CANDIDATES);
-  const sent = sentSegments(epoch);
-  const trial = later.filter(telling).slice(0, TRIAL);
-  const explained = (delta: number): number => trial.filter((row) => isSent(row, sent, delta)).length;
-  return candidates.map(([delta]) => ({ delta, count: explained(delta) })).toSorted((x, y) => y.count - x.count)[0]
-    ?.delta;
+  const ranked = [...votes].toSorted((x, y) => y[1] - x[1]);
+  return ranked.slice(0, CANDIDATES).map(([delta]) => delta);
 }
 
-/** A segment without data stands at the end of what was sent, or (a probe, a late one) not before what the peer acknowledged. */
-function barePositions(peerSide: readonly Segment[]): Violation[] {
+/**
+ * A segment without data that no epoch sent is the gateway's own. It stands at the end of what was sent, or (a probe, a late one)
+ * not before what the peer has acknowledged.
+ */
+function barePositions(peerSide: readonly Segment[], known: ReadonlySet<Segment>): Violation[] {
   const violations: Violation[] = [];
   let sentEnd: number | undefined;
   let acked: number | undefined;
@@ -186,7 +221,7 @@ function barePositions(peerSide: readonly Segment[]): Violation[] {
       continue;
     }
     const seq = sentEnd === undefined ? row.seq : unwrap(row.seq, sentEnd);
-    if (span(row) === 0 && sentEnd !== undefined) {
+    if (span(row) === 0 && sentEnd !== undefined && !known.has(row)) {
       const ahead = seq - sentEnd;
       const behind = acked === undefined ? 0 : acked - seq;
       if (ahead > 0 || behind > 1) {
@@ -194,7 +229,8 @@ function barePositions(peerSide: readonly Segment[]): Violation[] {
         violations.push({ check: 'constant delta', message: `${where}: ${describe(row)}`, time: row.time });
       }
     }
-    sentEnd = Math.max(sentEnd ?? -Infinity, seq + span(row));
+    // What the guest sent to a gateway that stood in for it is ahead of what the peer has seen.
+    if (span(row) > 0 || sentEnd === undefined) sentEnd = Math.max(sentEnd ?? -Infinity, seq + span(row));
   }
   return violations;
 }

@@ -15,6 +15,8 @@ export interface ReceiveReport extends DirectionReport {
   readonly wrongAt: number;
   /** The other side has sent its FIN. */
   readonly ended: boolean;
+  /** What came after the stream, where that has an end. */
+  readonly rest: string;
 }
 
 export interface SendReport extends DirectionReport {
@@ -27,6 +29,9 @@ export interface SendReport extends DirectionReport {
 export interface ReceiveState {
   readonly bytes: number;
   readonly seed: number | null;
+  /** Bytes of the stream; null: it has no end. */
+  readonly size: number | null;
+  readonly rest: string;
   readonly wrongAt: number;
   readonly ended: boolean;
 }
@@ -47,34 +52,42 @@ export class ReceiveAccount {
   /** Undefined after a move: made anew from the pattern when it is asked for. */
   #hash: Hash | undefined = createHash('sha256');
   #seed: number | undefined;
+  #size = Infinity;
+  #rest = '';
   #wrongAt = -1;
   ended = false;
 
-  static resume({ bytes, seed, wrongAt, ended }: ReceiveState): ReceiveAccount {
+  static resume({ bytes, seed, size, rest, wrongAt, ended }: ReceiveState): ReceiveAccount {
     const account = new ReceiveAccount();
     account.#bytes = bytes;
     account.#hash = bytes === 0 ? account.#hash : undefined;
     account.#seed = seed ?? undefined;
+    account.#size = size ?? Infinity;
+    account.#rest = rest;
     account.#wrongAt = wrongAt;
     account.ended = ended;
     return account;
   }
 
   state(): ReceiveState {
-    return { bytes: this.#bytes, seed: this.#seed ?? null, wrongAt: this.#wrongAt, ended: this.ended };
+    const { seed, size } = { seed: this.#seed ?? null, size: Number.isFinite(this.#size) ? this.#size : null };
+    return { bytes: this.#bytes, seed, size, rest: this.#rest, wrongAt: this.#wrongAt, ended: this.ended };
   }
 
   get bytes(): number {
     return this.#bytes;
   }
 
-  /** Everything from the first byte on must be the stream of this seed. */
-  expect(seed: number): void {
+  /** Everything from the first byte on must be the stream of this seed; after `size` bytes of it, text may follow. */
+  expect(seed: number, size = Infinity): void {
     if (this.#bytes > 0) throw new Error('bytes have come before it was said what to expect');
     this.#seed = seed;
+    this.#size = size;
   }
 
-  take(bytes: Uint8Array): void {
+  take(all: Uint8Array): void {
+    const bytes = all.subarray(0, this.#size - this.#bytes);
+    if (bytes.length < all.length) this.#rest += Buffer.from(all.subarray(bytes.length)).toString('latin1');
     if (this.#seed !== undefined && this.#wrongAt < 0) {
       const wrong = patternMismatch(this.#seed, this.#bytes, bytes);
       if (wrong >= 0) this.#wrongAt = this.#bytes + wrong;
@@ -86,7 +99,7 @@ export class ReceiveAccount {
   report(): ReceiveReport {
     if (this.#seed !== undefined && this.#wrongAt < 0) this.#hash ??= patternHasher(this.#seed, this.#bytes);
     const sha256 = this.#hash?.copy().digest('hex') ?? UNKNOWN;
-    return { bytes: this.#bytes, sha256, wrongAt: this.#wrongAt, ended: this.ended };
+    return { bytes: this.#bytes, sha256, wrongAt: this.#wrongAt, ended: this.ended, rest: this.#rest };
   }
 }
 

@@ -183,8 +183,8 @@ await serve({
   send: ({ connection, seed, bytes }: Of & { seed: number; bytes: number }) => {
     guestNow().connection(connection).sent.ask(seed, bytes);
   },
-  expect: ({ connection, seed }: Of & { seed: number }) => {
-    guestNow().connection(connection).received.expect(seed);
+  expect: ({ connection, seed, bytes }: Of & { seed: number; bytes?: number }) => {
+    guestNow().connection(connection).received.expect(seed, bytes);
   },
   finish: ({ connection }: Of) => {
     guestNow().connection(connection).sent.askFinish();

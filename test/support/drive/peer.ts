@@ -241,8 +241,11 @@ await serve({
   send: (params: SendParams) => {
     at(params.connection).send(params);
   },
-  expect: ({ connection, seed }: Of & { seed: number }) => {
-    at(connection).received.expect(seed);
+  expect: ({ connection, seed, bytes }: Of & { seed: number; bytes?: number }) => {
+    at(connection).received.expect(seed, bytes);
+  },
+  say: ({ connection, text }: Of & { text: string }) => {
+    at(connection).output.write(text);
   },
   echo: ({ connection }: Of) => {
     at(connection).echo();

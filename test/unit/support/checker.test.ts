@@ -181,6 +181,40 @@ describe('constant delta', () => {
     const moved = upToMove.replaceAll(/(peer > \S+ +)5001/g, (_all, head: string) => `${head}6001`);
     finds(name, /the first epoch is moved by 1000/, moved, {});
   });
+  test('after a failed move the guest may be ahead of what the peer has seen, nobody else may', () => {
+    const frozen = `${upToMove}
+      101 a > . 5201 1101 500 70 711/103    # lost in the freeze, and then thawed
+      120 a > . 5271 1101 500 0 712/103
+      121 peer > . 5271 1101 500 0 712/103
+      130 a > . 5201 1101 500 70 713/103
+      131 peer > . 5201 1101 500 70 713/103\n`;
+    assertClean(check(frozen, { firstMove: MOVE_AT, moves: 0 }));
+    finds(name, /71 beyond what was sent/, edit(frozen, '121 peer > . 5271', '121 peer > . 5272'), {
+      firstMove: MOVE_AT,
+    });
+  });
+  test('segments of one length do not lead astray: not when the first are lost, not when hardly any got through', () => {
+    const lines = [MOVED.slice(0, MOVED.indexOf('  140  b'))];
+    // 40 segments of 1 byte from the new socket, which has to repeat the first 20 that got lost; the last socket sends 40 more.
+    for (let n = 0; n < 40; n++) lines.push(`  ${140 + n / 10} b > . ${9001 + n} 1201 500 1 2003/111`);
+    for (let n = 20; n < 40; n++) lines.push(`  ${141 + n / 10} peer > . ${5201 + n} 1201 500 1 730/110`);
+    for (let n = 0; n < 20; n++) lines.push(`  ${146 + n / 10} peer > . ${5201 + n} 1201 500 1 730/110`);
+    lines.push('  150 peer < . 1201 5241 500 0 120/730');
+    lines.push('  200 a > S 3000 0 64000 0 3000/0', '  201 a < S. 1200 3001 64000 0 120/3000');
+    lines.push('  202 a > . 3001 1201 500 1 3001/120', '  203 peer > . 5241 1201 500 1 740/120');
+    lines.push('  300 b > S 7000 0 64000 0 4000/0', '  301 b < S. 1200 7001 64000 0 120/4000');
+    for (let n = 0; n < 40; n++) {
+      lines.push(`  ${310 + n / 10} b > . ${7001 + n} 1201 500 1 4001/120`);
+      lines.push(`  ${310.05 + n / 10} peer > . ${5241 + n} 1201 500 1 750/120`);
+    }
+    const report = check(lines.join('\n'), { firstMove: MOVE_AT, moves: 3 });
+    assertClean(report);
+    const deltas = [0, 5201 - 9001, 5241 - 3001, 5241 - 7001].map((delta) => delta >>> 0);
+    assert.deepEqual(
+      report.deltas.map(({ delta }) => delta),
+      deltas,
+    );
+  });
   test('a bare ACK at a place of its own', () => {
     finds(name, /300 beyond what was sent/, edit(MOVED, '111  peer > .  5201', '111  peer > .  5501'));
     finds(name, /2 before what the peer has acknowledged/, edit(MOVED, '111  peer > .  5201', '111  peer > .  5199'));

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { patternBytes, patternHash, patternMismatch } from '../../support/pattern.ts';
+import { pattern, patternHash as streamHash } from '../../support/stream.ts';
 import { ReceiveAccount, SendAccount } from '../../support/drive/account.ts';
 import { createHash } from 'node:crypto';
 
@@ -20,6 +21,16 @@ test('a stream is the same however it is cut', () => {
     }),
     { numRuns: 50 },
   );
+});
+
+test('it is the stream of the example guests', () => {
+  fc.assert(
+    fc.property(seeds, offsets, fc.nat(1000), (seed, offset, length) => {
+      assert.equal(Buffer.compare(patternBytes(seed, offset, length), pattern(seed, offset, length)), 0);
+    }),
+    { numRuns: 50 },
+  );
+  assert.equal(patternHash(3, 100_001), streamHash(3, 100_001));
 });
 
 test('a wrong byte, a lost byte and a repeated byte are found', () => {
@@ -87,6 +98,17 @@ test('books that move go on where they were', () => {
   assert.equal(received.report().sha256, patternHash(9, 50_000));
   received.take(new Uint8Array([1]));
   assert.equal(ReceiveAccount.resume(received.state()).report().sha256, 'unknown');
+  const limited = new ReceiveAccount();
+  limited.expect(9, 10);
+  for (const piece of [
+    patternBytes(9, 0, 7),
+    Buffer.concat([patternBytes(9, 7, 3), Buffer.from('O')]),
+    Buffer.from('K\n'),
+  ]) {
+    limited.take(piece);
+  }
+  const { bytes, rest, sha256 } = ReceiveAccount.resume(limited.state()).report();
+  assert.deepEqual({ bytes, rest, sha256 }, { bytes: 10, rest: 'OK\n', sha256: patternHash(9, 10) });
   const unexpected = new ReceiveAccount();
   unexpected.take(new Uint8Array([1]));
   assert.equal(ReceiveAccount.resume(unexpected.state()).report().sha256, 'unknown');
