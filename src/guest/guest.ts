@@ -49,6 +49,7 @@ export class Guest {
   readonly #waiting = new Map<number, Waiting>();
   readonly #ended = Promise.withResolvers<GuestEnd>();
   readonly #codeEnded = Promise.withResolvers<GuestEnd>();
+  readonly #ready = Promise.withResolvers<void>();
   #nextId = 1;
   #closed = false;
   #state: GuestState = { name: 'preparing' };
@@ -73,6 +74,8 @@ export class Guest {
       wakeFd: wake,
     };
     const suffix = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+    // Whoever cares awaits it; nobody has to.
+    this.#ready.promise.catch(() => undefined);
     this.#worker = new Worker(new URL(`./worker.${suffix}`, import.meta.url), { workerData });
     this.#worker.on('message', (message: WorkerMessage) => this.#take(message));
     this.#worker.on('error', (error: Error) => this.#gone({ kind: 'crashed', message: error.message }));
@@ -81,6 +84,11 @@ export class Guest {
 
   get state(): GuestState {
     return this.#state;
+  }
+
+  /** Settles when the worker has compiled the module. Rejects with KEDGE_GUEST_CRASHED when it could not. */
+  get ready(): Promise<void> {
+    return this.#ready.promise;
   }
 
   /** Settles when nothing of the guest is left here. */
@@ -114,6 +122,8 @@ export class Guest {
         const { code, message: text, hint } = message.error;
         return waiting?.reject(new KedgeError(isErrorCode(code) ? code : 'KEDGE_INTERNAL', text, { hint }));
       }
+      case 'ready':
+        return this.#ready.resolve();
       case 'log':
         return this.#options.onLog(message.stream, message.bytes);
       case 'lingered':
@@ -138,7 +148,9 @@ export class Guest {
     if (this.#closed) return;
     this.#closed = true;
     if (this.#state.name !== 'ended') this.#change({ name: 'ended', end });
-    const error = new KedgeError('KEDGE_GUEST_ENDED', 'the guest has ended');
+    const why = end.kind === 'crashed' ? `: ${end.message}` : '';
+    this.#ready.reject(new KedgeError('KEDGE_GUEST_CRASHED', `the thread of the guest died${why}`));
+    const error = new KedgeError('KEDGE_GUEST_ENDED', `the guest has ended${why}`);
     for (const { reject } of this.#waiting.values()) reject(error);
     this.#waiting.clear();
     native.fdClose(this.#wake);

@@ -69,6 +69,8 @@ export type WorkerRequest = {
 export type WorkerError = { readonly code: string; readonly message: string; readonly hint: string | undefined };
 
 export type WorkerMessage =
+  /** The module is compiled; requests are answered without delay from here on. */
+  | { readonly kind: 'ready' }
   | { readonly kind: 'reply'; readonly id: number; readonly result: Requests[keyof Requests]['result'] }
   | { readonly kind: 'error'; readonly id: number; readonly error: WorkerError }
   /** The guest's code returned. After `exited` and `trapped`, `lingering` connections still have bytes to deliver. */

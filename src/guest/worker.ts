@@ -260,3 +260,4 @@ function handle(request: WorkerRequest): void {
 }
 
 port.on('message', (request: WorkerRequest) => handle(request));
+say({ kind: 'ready' });

@@ -188,6 +188,7 @@ export class Agent {
       if (instrumented.originalHash !== incoming.moduleHash)
         throw new KedgeError('KEDGE_IMAGE_INVALID', 'the module is not the one that was announced');
       const kept = this.#prepare({ ...incoming, epoch: incoming.epoch + 1, module, instrumented });
+      await kept.guest.ready;
       return {
         take: async (image) => {
           const times = await takeOver(kept, image, this.#options.leg, this.#gateway);
