@@ -99,6 +99,7 @@ async function demo(): Promise<boolean> {
   say('\n$ gateway flows list');
   const listedAfter = await gateway.cli('flows', 'list');
   say(listedAfter);
+  const splices = (await gateway.flows()).map(({ splices: n }) => n);
   const sockets = await gateway.tcpSockets();
 
   const [file, talk] = await Promise.all([download.finish(SEED), chat.finish()]);
@@ -131,7 +132,6 @@ async function demo(): Promise<boolean> {
       ]),
     ),
   );
-  const splices = (await gateway.flows()).map(({ splices: n }) => n);
   const report = {
     ok:
       lines.every((l) => l.sha256Equal && l.resets === 0 && l.connections === 1) &&
