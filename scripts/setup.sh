@@ -103,6 +103,8 @@ fi
 bin/node --version >/dev/null
 
 command -v cargo >/dev/null || fail 'cargo is missing; install Rust 1.88 or newer, e.g. from https://rustup.rs'
-goals=(native)
-[[ $wanted == "$tools" ]] || goals+=(examples)
-make --silent --no-print-directory "${goals[@]}" 9<&-
+make --silent --no-print-directory native 9<&-
+if [[ $wanted == "$all" ]] && ! make --silent --question examples 2>/dev/null 9<&-; then
+  say 'compiling the example guests'
+  make --silent --no-print-directory examples 9<&-
+fi
