@@ -107,7 +107,11 @@ describe('before the first move', () => {
     finds(name, /never left/, `${upToMove}  5.0  a > . 5201 1101 500 0 711/103\n`, {});
   });
   test('a segment that is on its way when the move begins is not missed', () => {
-    assertClean(check(`${upToMove}  99.9  a > . 5201 1101 500 0 711/103\n`, { firstMove: MOVE_AT, moves: 0 }));
+    const ack = (time: number, side: string): string => `  ${time} ${side} > . 5201 1101 500 0 711/103\n`;
+    const options = { firstMove: 1000, moves: 0 };
+    assertClean(check(`${upToMove}${ack(900, 'a')}`, options));
+    assertClean(check(`${upToMove}${ack(300, 'a')}${ack(1001, 'peer')}`, options));
+    finds(name, /never left/, `${upToMove}${ack(300, 'a')}`, options);
   });
 });
 
