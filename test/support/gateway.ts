@@ -100,7 +100,11 @@ export class Gateway {
       });
     });
     call.on('timeout', () => call.destroy(new Error(`${method} ${path} was not answered`)));
-    call.on('error', reject);
+    call.on('error', (error: NodeJS.ErrnoException) => {
+      // Why nobody answers is in what the daemon said last.
+      if (!this.running.running) error.message += `\n${this.running.describe()}`;
+      reject(error);
+    });
     if (body === undefined) call.end();
     else call.setHeader('content-type', 'application/json').end(JSON.stringify(body));
     return promise;
