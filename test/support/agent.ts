@@ -13,8 +13,6 @@ const KEDGE = join(PROJECT, 'bin', 'kedge');
 const START_MS = 20_000;
 
 export interface AgentOptions {
-  /** Host directories that guests may be given, as `--dir` takes them. */
-  readonly directories?: readonly string[];
   /** More arguments of `kedge agent`. */
   readonly extra?: readonly string[];
   /** Of an earlier agent of the host: start again with its state. */
@@ -50,9 +48,8 @@ export class Agent {
     const { topology } = gateway;
     const state = options.stateDirectory ?? (await privateDirectory(topology, `agent-${place}`));
     const socket = join(state, 'agent.sock');
-    const directories = (options.directories ?? []).flatMap((directory) => ['--dir', directory]);
     const args = ['--socket', socket, '--gateway', gateway.socket, '--leg', place, '--state-dir', state];
-    args.push(...directories, ...(options.extra ?? []));
+    args.push(...(options.extra ?? []));
     const agent = new Agent(topology, place, socket, state, await unprivileged(), args);
     await waitFor(async () => !agent.running.running || (await agent.tryCli(['ps'])).code === 0, {
       timeout: START_MS,
