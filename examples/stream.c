@@ -192,6 +192,11 @@ static void consume(struct connection *c, const uint8_t *data, size_t size)
             take(c, data, part);
         } else if (taking_requests(c)) {
             part = take_request(c, data, size);
+        } else if (c->echo) {
+            /* What came along with the request is the first of what is sent back. */
+            memcpy(c->out, data, size);
+            c->out_from = 0;
+            c->out_to = size;
         } /* else: more than was asked for; ignored */
         if (c->answer_due && c->in_left == 0 && c->out_left == 0)
             finish_in(c);
