@@ -1,0 +1,48 @@
+/** `kedge restore`. */
+import type { CommandContext } from '@stricli/core';
+import { buildCommand } from '@stricli/core';
+import { readImageFile } from '../../image/file.ts';
+import { verifyImage } from '../../image/reader.ts';
+import { stayWith } from './attach.ts';
+import { setExitCode } from './exit-code.ts';
+import type { AgentFlags } from './options.ts';
+import { agentFlag, withAgent } from './options.ts';
+
+type RestoreFlags = AgentFlags & { readonly withoutFlows: boolean; readonly detach: boolean };
+
+export const restore = buildCommand<RestoreFlags, [string], CommandContext>({
+  async func(flags, path) {
+    const image = await readImageFile(path);
+    // The agent looks for itself; this says it sooner.
+    verifyImage(image);
+    const { withoutFlows, detach } = flags;
+    await withAgent(flags, async (agent) => {
+      const guest = await agent.restore(image, { withoutFlows });
+      if (detach) this.process.stdout.write(`${guest.name}\n`);
+      else setExitCode(this, await stayWith(agent, guest, process));
+    });
+  },
+  parameters: {
+    flags: {
+      withoutFlows: {
+        kind: 'boolean',
+        brief: 'Make another guest of the image, whose connections are reset',
+        default: false,
+      },
+      detach: { kind: 'boolean', brief: 'Print the name and leave the guest to itself', default: false },
+      agent: agentFlag,
+    },
+    aliases: { d: 'detach' },
+    positional: {
+      kind: 'tuple',
+      parameters: [{ brief: 'An image', parse: String, placeholder: 'file' }],
+    },
+  },
+  docs: {
+    brief: 'Continues the guest of an image here',
+    fullDescription: [
+      'Continues the guest of an image here, with its connections. A guest has one life: an image is continued once.',
+      'With --without-flows it becomes another guest, as often as you like, that finds its connections reset.',
+    ].join('\n'),
+  },
+});

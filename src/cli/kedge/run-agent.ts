@@ -1,0 +1,20 @@
+/** What `kedge agent` does; apart from its flags, because it loads the engine. */
+import type { CommandContext } from '@stricli/core';
+import { DEFAULT_GATEWAY_SOCKET } from '../../gateway/admin/client.ts';
+import { runAgent } from '../../migrate/agent-main.ts';
+import { setExitCode } from './exit-code.ts';
+import { agentSocket } from './options.ts';
+
+export type RunAgentFlags = {
+  readonly socket?: string;
+  readonly gateway?: string;
+  readonly leg: string;
+  readonly stateDir?: string;
+};
+
+export async function runAgentCommand(this: CommandContext, flags: RunAgentFlags): Promise<void> {
+  const { leg, stateDir } = flags;
+  const gateway = flags.gateway ?? (process.env['KEDGE_GATEWAY'] || DEFAULT_GATEWAY_SOCKET);
+  const socket = agentSocket(flags.socket === undefined ? {} : { agent: flags.socket });
+  setExitCode(this, await runAgent({ socket, gateway, leg, stateDir }));
+}

@@ -1,0 +1,14 @@
+/** `kedge stop`. */
+import type { CommandContext } from '@stricli/core';
+import { buildCommand } from '@stricli/core';
+import type { AgentFlags } from './options.ts';
+import { agentFlag, guestArgument, withAgent } from './options.ts';
+
+export const stop = buildCommand<AgentFlags, [string], CommandContext>({
+  async func(flags, name) {
+    await withAgent(flags, (agent) => agent.stop(name));
+    this.process.stdout.write(`${name}\n`);
+  },
+  parameters: { flags: { agent: agentFlag }, positional: guestArgument },
+  docs: { brief: 'Ends a guest and its connections; one that has ended already is taken off the list' },
+});

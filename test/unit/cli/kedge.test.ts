@@ -1,0 +1,276 @@
+/** The command as people run it, against an agent in this process. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { VERSION } from '../../../src/version.ts';
+import { waitFor } from '../../support/wait.ts';
+import { example, Hosts, lines, listed, speaker, ticker, trapper } from '../migrate/agents.ts';
+
+const KEDGE = join(import.meta.dirname, '..', '..', '..', 'src', 'cli', 'kedge.ts');
+const NO_MOVES = 'no-agent.sock';
+
+type Ended = { readonly code: number | null; readonly stdout: string; readonly stderr: string };
+
+describe('kedge', { concurrency: 2 }, () => {
+  let hosts: Hosts;
+  let directory = '';
+  const file = (name: string): string => join(directory, name);
+
+  function start(args: readonly string[]) {
+    const child = spawn(process.execPath, [KEDGE, ...args], {
+      env: { ...process.env, KEDGE_AGENT: hosts.a.socket },
+      cwd: directory,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let stdout = '';
+    let stderr = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+    const ended = new Promise<Ended>((resolve) => {
+      child.once('close', (code) => resolve({ code, stdout, stderr }));
+    });
+    return { child, ended, printed: () => stdout };
+  }
+
+  const kedge = (...args: string[]): Promise<Ended> => start(args).ended;
+
+  before(async () => {
+    hosts = await Hosts.start();
+    directory = mkdtempSync(join(tmpdir(), 'kedge-cli-'));
+    writeFileSync(file('compute.wasm'), example('compute'));
+    writeFileSync(file('ticks.wasm'), ticker());
+    writeFileSync(file('says.wasm'), speaker('to stderr', 2, 7));
+    writeFileSync(file('traps.wasm'), trapper());
+    writeFileSync(file('not.wasm'), 'not a module');
+  });
+  after(async () => {
+    await hosts[Symbol.asyncDispose]();
+    rmSync(directory, { recursive: true });
+  });
+
+  test('run: output, arguments and exit code are those of the guest', async () => {
+    const { code, stdout, stderr } = await kedge('run', '--name', 'short', 'compute.wasm', '3', '2', '--name', 'x');
+    assert.deepEqual([code, stderr], [0, '']);
+    assert.match(stdout, /^step 1 [0-9a-f]{16}\nstep 2 [0-9a-f]{16}\nresult [0-9a-f]{16}\n$/);
+    assert.deepEqual(await kedge('run', 'says.wasm'), { code: 7, stdout: '', stderr: 'to stderr' });
+    const { state, exitCode } = await listed(hosts.a, 'short');
+    assert.deepEqual([state, exitCode], ['exited', 0]);
+  });
+
+  test('run: a guest that traps fails with what the engine says', async () => {
+    const { code, stdout, stderr } = await kedge('run', 'traps.wasm');
+    assert.deepEqual([code, stdout], [1, '']);
+    assert.match(stderr, /^kedge: KEDGE_GUEST_CRASHED: guest traps trapped: .*unreachable/);
+  });
+
+  test('run: a module that is none, or is not there', async () => {
+    assert.match((await kedge('run', 'not.wasm')).stderr, /^kedge: KEDGE_MODULE_INVALID: /);
+    const missing = await kedge('run', 'missing.wasm');
+    assert.equal(missing.code, 1);
+    assert.match(missing.stderr, /^kedge: KEDGE_MODULE_READ: cannot read the module missing.wasm/);
+  });
+
+  test('run in the foreground: SIGINT stops the guest', async () => {
+    const run = start(['run', '--name', 'interrupted', 'ticks.wasm']);
+    await waitFor(() => run.printed().includes('tick 0002'), { what: 'output' });
+    run.child.kill('SIGINT');
+    const { code, stderr } = await run.ended;
+    assert.deepEqual([code, stderr], [130, '']);
+    await waitFor(async () => (await listed(hosts.a, 'interrupted')).state !== 'running', { what: 'the guest to end' });
+  });
+
+  test('run --detach, ps, logs, stop', async () => {
+    const run = await kedge('run', '-d', '--name', 'long', '-p', '8080:80', 'ticks.wasm');
+    assert.deepEqual(run, { code: 0, stdout: 'long\n', stderr: '' });
+    await lines(hosts.a, 'long', 2);
+    const table = (await kedge('ps')).stdout;
+    assert.match(table, /^long +running +127\.77\.[0-9.]+ +8080->80\/tcp +1 /m);
+    const { guests } = JSON.parse((await kedge('ps', '-o', 'json')).stdout) as { guests: object[] };
+    assert.deepEqual(guests, await hosts.a.client.list());
+    assert.match((await kedge('logs', 'long')).stdout, /^tick 0001\ntick 0002\n/);
+    const follower = start(['logs', '-f', 'long']);
+    await waitFor(() => follower.printed().includes('tick 0003'), { what: 'followed output' });
+    const again = await kedge('run', '-d', '--name', 'long', 'compute.wasm');
+    assert.equal(again.code, 1);
+    assert.match(again.stderr, /^kedge: KEDGE_GUEST_EXISTS: /);
+    assert.deepEqual(await kedge('stop', 'long'), { code: 0, stdout: 'long\n', stderr: '' });
+    assert.equal((await follower.ended).code, 0);
+  });
+
+  test('migrate: a guest goes on at the other agent; the foreground of the first says where', async () => {
+    const run = start(['run', '--name', 'mover', 'ticks.wasm']);
+    await waitFor(() => run.printed().includes('tick 0002'), { what: 'output' });
+    const { code, stdout } = await kedge('migrate', 'mover', '--to', hosts.b.socket);
+    assert.equal(code, 0);
+    assert.match(stdout, /^mover runs at .*b\.sock, epoch 2, after [0-9.]+ ms\n/);
+    const foreground = await run.ended;
+    assert.equal(foreground.code, 0);
+    assert.match(foreground.stderr, /^kedge: guest mover was moved to .*kedge logs mover -f --agent .*b\.sock\n$/);
+    assert.equal((await listed(hosts.b, 'mover')).state, 'running');
+    const json = await kedge('migrate', 'mover', '--to', hosts.a.socket, '-o', 'json', '--agent', hosts.b.socket);
+    assert.equal((JSON.parse(json.stdout) as { epoch: number }).epoch, 3);
+    await kedge('stop', 'mover');
+  });
+
+  test('migrate: no agent there, and no guest here', async () => {
+    await kedge('run', '-d', '--name', 'stays', 'ticks.wasm');
+    const unreachable = await kedge('migrate', 'stays', '--to', NO_MOVES);
+    assert.equal(unreachable.code, 1);
+    assert.match(unreachable.stderr, /^kedge: KEDGE_AGENT_UNREACHABLE: /);
+    assert.ok(unreachable.stderr.includes(join(directory, NO_MOVES)), 'the path is of the directory of the command');
+    const unknown = await kedge('migrate', 'nobody', '--to', hosts.b.socket);
+    assert.match(unknown.stderr, /^kedge: KEDGE_GUEST_UNKNOWN: .*\n {2}hint: kedge ps/);
+    assert.equal((await listed(hosts.a, 'stays')).state, 'running');
+    await kedge('stop', 'stays');
+  });
+
+  test('checkpoint, inspect, restore', async () => {
+    await kedge('run', '-d', '--name', 'frozen', '-e', 'A=b', 'ticks.wasm', '--flag');
+    await lines(hosts.a, 'frozen', 3);
+    const taken = await kedge('checkpoint', 'frozen', '-o', 'frozen.kedge');
+    assert.equal(taken.code, 0, taken.stderr);
+    assert.match(taken.stdout, /^frozen\.kedge: [0-9]+ bytes\n$/);
+    const text = (await kedge('inspect', 'frozen.kedge')).stdout;
+    assert.match(text, /^guest +frozen \(/);
+    assert.match(text, /^arguments +\["ticks.wasm","--flag"\]$/m);
+    assert.match(text, /^ 1 +stdio +stdout$/m);
+    const described = JSON.parse((await kedge('inspect', 'frozen.kedge', '-o', 'json')).stdout) as {
+      manifest: { guest: { name: string; epoch: number }; claim: boolean };
+      sections: Record<string, number>;
+    };
+    assert.deepEqual(
+      [described.manifest.guest.name, described.manifest.guest.epoch, described.manifest.claim],
+      ['frozen', 1, true],
+    );
+    assert.deepEqual(Object.keys(described.sections).toSorted(), [
+      'flows',
+      'frames',
+      'globals',
+      'handles',
+      'memory',
+      'module',
+    ]);
+    const restored = await kedge('restore', '-d', 'frozen.kedge', '--agent', hosts.b.socket);
+    assert.deepEqual(restored, { code: 0, stdout: 'frozen\n', stderr: '' });
+    // It goes on where it was: no tick comes twice, none is missing.
+    const [last] = (await lines(hosts.a, 'frozen', 1)).slice(-1);
+    const [next] = await lines(hosts.b, 'frozen', 1);
+    assert.equal(Number(next?.slice(5)), Number(last?.slice(5)) + 1);
+    const second = await kedge('restore', '-d', 'frozen.kedge');
+    assert.equal(second.code, 1);
+    assert.match(second.stderr, /^kedge: KEDGE_EPOCH_CLAIMED: /);
+    const copy = await kedge('restore', '-d', '--without-flows', 'frozen.kedge');
+    assert.equal(copy.code, 0, copy.stderr);
+    assert.notEqual((await listed(hosts.a, copy.stdout.trim())).id, (await listed(hosts.b, 'frozen')).id);
+    await kedge('stop', copy.stdout.trim());
+    await kedge('stop', 'frozen', '--agent', hosts.b.socket);
+  });
+
+  test('checkpoint --leave-running: a copy that has no claim', async () => {
+    await kedge('run', '-d', '--name', 'original', 'ticks.wasm');
+    const { code, stderr } = await kedge('checkpoint', 'original', '--leave-running', '-o', 'copy.kedge');
+    assert.deepEqual([code, stderr], [0, '']);
+    assert.equal((await listed(hosts.a, 'original')).state, 'running');
+    const refused = await kedge('restore', '-d', 'copy.kedge', '--agent', hosts.b.socket);
+    assert.equal(refused.code, 1);
+    assert.match(refused.stderr, /--without-flows/);
+    await kedge('stop', 'original');
+  });
+
+  test('checkpoint: a file that cannot be written leaves the guest running, and nothing behind', async () => {
+    await kedge('run', '-d', '--name', 'kept', 'ticks.wasm');
+    const files = readdirSync(directory);
+    const failed = await kedge('checkpoint', 'kept', '-o', 'missing/kept.kedge');
+    assert.equal(failed.code, 1);
+    assert.match(failed.stderr, /^kedge: KEDGE_IMAGE_WRITE: .*\n {2}hint: the directory does not exist/);
+    assert.deepEqual(readdirSync(directory), files);
+    assert.equal((await listed(hosts.a, 'kept')).state, 'running');
+    const steps = (await lines(hosts.a, 'kept', 1)).length;
+    await lines(hosts.a, 'kept', steps + 1);
+    await kedge('stop', 'kept');
+  });
+
+  test('restore and inspect: images that are none', async () => {
+    await kedge('run', '-d', '--name', 'sample', 'ticks.wasm');
+    await kedge('checkpoint', 'sample', '-o', 'sample.kedge');
+    const whole = readFileSync(file('sample.kedge'));
+    const damaged = Buffer.from(whole);
+    damaged[whole.length - 1] = (damaged.at(-1) ?? 0) ^ 1;
+    const cases: [string, Uint8Array, string][] = [
+      ['text', Buffer.from('hello, world'), 'KEDGE_IMAGE_NOT_AN_IMAGE'],
+      ['half', whole.subarray(0, whole.length / 2), 'KEDGE_IMAGE_TRUNCATED'],
+      ['damaged', damaged, 'KEDGE_IMAGE_CORRUPT'],
+    ];
+    for (const [name, bytes, code] of cases) {
+      writeFileSync(file(name), bytes);
+      for (const command of ['restore', 'inspect']) {
+        const failed = await kedge(command, name);
+        assert.equal(failed.code, 1);
+        assert.ok(failed.stderr.startsWith(`kedge: ${code}: `), `${command} ${name}: ${failed.stderr}`);
+      }
+    }
+    assert.match((await kedge('inspect', 'missing')).stderr, /^kedge: KEDGE_IMAGE_READ: /);
+  });
+
+  test('no agent runs', async () => {
+    const { code, stderr } = await kedge('ps', '--agent', file('nobody.sock'));
+    assert.equal(code, 1);
+    assert.match(stderr, /^kedge: KEDGE_AGENT_UNREACHABLE: .*\n {2}hint: start one: kedge agent /);
+  });
+
+  test('an agent without a gateway does not start', async () => {
+    const args = ['agent', '--socket', file('x.sock'), '--gateway', file('none.sock'), '--leg', 'a'];
+    const { code, stderr } = await kedge(...args);
+    assert.equal(code, 1);
+    assert.match(stderr, /^kedge: KEDGE_GATEWAY_UNREACHABLE: .*\n {2}hint: start one with: gateway run/);
+  });
+
+  test('an agent: ready, one of a socket, a leg that is there, ended by SIGTERM', async () => {
+    const common = ['agent', '--gateway', hosts.gateway.socket, '--socket'];
+    const agent = start([...common, file('own.sock'), '--leg', 'a']);
+    await waitFor(() => agent.printed().includes('\n'), { what: 'the agent to be ready' });
+    assert.equal(agent.printed(), `agent ready socket=${file('own.sock')} leg=a\n`);
+    assert.equal((await kedge('ps', '--agent', file('own.sock'))).code, 0);
+    const second = await kedge(...common, file('own.sock'), '--leg', 'a');
+    assert.deepEqual([second.code, second.stderr.split(':')[1]], [1, ' KEDGE_AGENT_RUNNING']);
+    const lost = await kedge(...common, file('other.sock'), '--leg', 'z');
+    assert.deepEqual([lost.code, lost.stderr.split(':')[1]], [1, ' KEDGE_LEG_UNKNOWN']);
+    agent.child.kill('SIGTERM');
+    assert.equal((await agent.ended).code, 0);
+    assert.deepEqual(
+      readdirSync(directory).filter((name) => name.endsWith('.sock')),
+      [],
+    );
+  });
+
+  test('called wrongly: exit code 2 and a word about it', async () => {
+    const cases: [string[], RegExp][] = [
+      [[], /^USAGE/],
+      [['nope'], /No command registered for `nope`/],
+      [['run'], /Expected at least 1 argument/],
+      [['run', '--nope', 'compute.wasm'], /No flag registered for --nope/],
+      [['run', '-p', '99999', 'compute.wasm'], /no port from 1 to 65535/],
+      [['migrate', 'x'], /Expected input for flag --to/],
+    ];
+    for (const [args, words] of cases) {
+      const { code, stdout, stderr } = await kedge(...args);
+      assert.equal(code, 2, args.join(' '));
+      assert.match(stdout + stderr, words);
+    }
+  });
+
+  test('version and help', async () => {
+    assert.deepEqual(await kedge('--version'), { code: 0, stdout: `${VERSION}\n`, stderr: '' });
+    const commands = ['agent', 'run', 'ps', 'logs', 'stop', 'migrate', 'checkpoint', 'restore', 'inspect'];
+    const help = (await kedge('--help')).stdout;
+    for (const command of commands) assert.match(help, new RegExp(`^  ${command} `, 'm'));
+    for (const command of ['agent', 'run']) {
+      const own = await kedge(command, '--help');
+      assert.equal(own.code, 0);
+      assert.match(own.stdout, new RegExp(`^USAGE\n  kedge ${command}`));
+    }
+  });
+});
