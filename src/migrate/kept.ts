@@ -58,12 +58,14 @@ export class Kept {
 
   /** Marks the guest for one task; two at once are refused. */
   begin(task: 'moving' | 'stopping'): void {
+    if (this.guest.state.name === 'ended') {
+      const how = this.fate === undefined ? 'has ended' : `was ${this.fate}`;
+      throw new KedgeError('KEDGE_GUEST_ENDED', `guest ${this.identity.name} ${how}`);
+    }
     if (this.task !== 'idle')
       throw new KedgeError('KEDGE_GUEST_BUSY', `guest ${this.identity.name} is ${this.task} already`, {
         hint: 'wait until that is done: kedge ps',
       });
-    if (this.guest.state.name === 'ended')
-      throw new KedgeError('KEDGE_GUEST_ENDED', `guest ${this.identity.name} has ended`);
     this.task = task;
   }
 
@@ -88,8 +90,15 @@ export class Kept {
 
 function stateName(state: GuestState, task: Task): GuestInfo['state'] {
   if (state.name === 'ended') {
-    if (state.end.kind === 'exited') return 'exited';
-    return state.end.kind === 'trapped' ? 'trapped' : 'failed';
+    switch (state.end.kind) {
+      case 'exited':
+      case 'trapped':
+        return state.end.kind;
+      case 'crashed':
+        return 'failed';
+      case 'destroyed':
+        return 'gone';
+    }
   }
   if (task === 'moving' || task === 'stranded') return 'moving';
   return state.name === 'lingering' ? 'lingering' : 'running';

@@ -73,6 +73,8 @@ export const GuestInfo = Type.Object({
     Type.Literal('exited'),
     Type.Literal('trapped'),
     Type.Literal('failed'),
+    /** Stopped, or it lives elsewhere: `message` says where. */
+    Type.Literal('gone'),
   ]),
   epoch: Type.Integer(),
   engine: Text,
@@ -98,7 +100,11 @@ export const Answers = {
     type: Type.Literal('log'),
     stream: Type.Union([Type.Literal('stdout'), Type.Literal('stderr')]),
   }),
-  ended: Type.Object({ type: Type.Literal('ended'), exitCode: Type.Optional(Type.Integer()), gone: Type.Optional(Text) }),
+  ended: Type.Object({
+    type: Type.Literal('ended'),
+    exitCode: Type.Optional(Type.Integer()),
+    gone: Type.Optional(Text),
+  }),
   moved: Type.Object({ type: Type.Literal('moved'), result: MoveResult }),
   /** The payload is the image. */
   image: Type.Object({ type: Type.Literal('image') }),
@@ -155,5 +161,9 @@ export function errorMessage(error: unknown): Answer<'error'> {
     const { code, message, hint } = error;
     return { type: 'error', code, message, ...(hint === undefined ? {} : { hint }) };
   }
-  return { type: 'error', code: 'KEDGE_INTERNAL', message: error instanceof Error ? (error.stack ?? '') : String(error) };
+  return {
+    type: 'error',
+    code: 'KEDGE_INTERNAL',
+    message: error instanceof Error ? (error.stack ?? '') : String(error),
+  };
 }

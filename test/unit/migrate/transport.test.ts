@@ -1,0 +1,88 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { statSync } from 'node:fs';
+import { connect } from 'node:net';
+import { after, before, describe, test } from 'node:test';
+import { readRequest } from '../../../src/migrate/protocol.ts';
+import { unixTransport } from '../../../src/migrate/transport.ts';
+import { Hosts } from './agents.ts';
+
+test('requests are checked, and what is wrong is named', () => {
+  assert.deepEqual(readRequest({ type: 'list' }), { type: 'list' });
+  for (const [request, words] of [
+    [{}, /nothing known/],
+    ['list', /nothing known/],
+    [{ type: 'toString' }, /no request is called toString/],
+    [{ type: 'logs', name: 'x' }, /logs.*follow/],
+    [{ type: 'migrate', name: 1, to: '/x' }, /migrate\/name/],
+    [{ type: 'run', spec: { publish: [{ proto: 'tcp', outsidePort: 0, guestPort: 1 }] } }, /run\/spec/],
+  ] as const) {
+    assert.throws(() => readRequest(request), { code: 'KEDGE_AGENT_PROTOCOL', message: words });
+  }
+});
+
+describe('a link', () => {
+  let hosts: Hosts;
+  before(async () => {
+    hosts = await Hosts.start();
+  });
+  after(() => hosts[Symbol.asyncDispose]());
+
+  test('carries records and payloads of any size, in order', async () => {
+    const path = hosts.gateway.path('echo.sock');
+    const listener = await unixTransport.listen(path, (link) => {
+      void (async () => {
+        for (let frame = await link.receive(); frame !== undefined; frame = await link.receive()) {
+          await link.send(frame.message, [frame.payload]);
+        }
+      })();
+    });
+    const link = await unixTransport.connect(path);
+    const payloads = [0, 1, 65_536, 5_000_000].map((size) => Buffer.alloc(size, size % 251));
+    const sent = payloads.map((payload, n) => link.send({ n, big: 2n ** 63n }, [payload, payload]));
+    for (const [n, payload] of payloads.entries()) {
+      const frame = await link.receive();
+      assert.deepEqual(frame?.message, { n, big: 2n ** 63n });
+      assert.equal(Buffer.compare(frame.payload, Buffer.concat([payload, payload])), 0);
+    }
+    await Promise.all(sent);
+    link.close();
+    await listener.close();
+  });
+
+  test('its socket is for its owner only', () => {
+    assert.equal(statSync(hosts.a.socket).mode & 0o777, 0o600);
+  });
+
+  test('bytes of no one do not end an agent', async () => {
+    const huge = Buffer.alloc(12);
+    huge.writeUInt32LE(0xffff_ffff, 0);
+    const many = Buffer.alloc(12);
+    many.writeBigUInt64LE(2n ** 60n, 4);
+    const cut = Buffer.alloc(13);
+    cut.writeUInt32LE(100, 0);
+    const wrong = Buffer.alloc(16, 0xff);
+    wrong.writeUInt32LE(4, 0);
+    wrong.writeBigUInt64LE(0n, 4);
+    for (const bytes of [huge, many, cut, wrong, Buffer.from('GET / HTTP/1.1\r\n\r\n'), Buffer.alloc(0)]) {
+      const socket = connect(hosts.a.socket);
+      await once(socket, 'connect');
+      socket.on('error', () => undefined);
+      socket.end(bytes);
+      socket.resume();
+      await once(socket, 'close');
+      assert.deepEqual(await hosts.a.client.list(), []);
+    }
+  });
+
+  test('a second agent at one socket is refused', async () => {
+    await assert.rejects(
+      unixTransport.listen(hosts.a.socket, (link) => link.close()),
+      { code: 'KEDGE_AGENT_RUNNING' },
+    );
+    await assert.rejects(
+      unixTransport.listen('/nonexistent/x.sock', (link) => link.close()),
+      { code: 'KEDGE_SOCKET_PATH' },
+    );
+  });
+});
