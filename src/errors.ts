@@ -57,7 +57,6 @@ export const ERROR_CODES = {
   KEDGE_MODULE_UNSUPPORTED: 'the module uses a feature that cannot be captured',
   KEDGE_MODULE_NO_START: 'the module exports no _start',
   KEDGE_MODULE_READ: 'the module file cannot be read',
-  KEDGE_MODULE_MISSING: 'the image brings no module, and this host does not have it',
   KEDGE_IMPORT_UNKNOWN: 'the module imports what Kedge does not have',
   KEDGE_IMPORT_TYPE: 'an import has another type than the module wants',
   KEDGE_STACK_TOO_DEEP: 'the stack does not fit where a stop saves it',
@@ -96,8 +95,6 @@ export const ERROR_CODES = {
   KEDGE_IMAGE_NO_MODULE: 'the image does not carry its module',
   KEDGE_UNSETTLED: 'the old kernel kept acknowledging bytes during the drain',
   KEDGE_AGENT_UNREACHABLE: 'no agent answers on the socket',
-  KEDGE_AGENT_LOST: 'the other agent went away',
-  KEDGE_AGENT_TIMEOUT: 'an agent or a guest did not answer in time',
   KEDGE_AGENT_STATE: 'the state directory of the agent cannot be used',
   KEDGE_FAULT_INJECTED: 'a failure that KEDGE_FAULT asked for',
 } as const;

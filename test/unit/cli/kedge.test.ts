@@ -246,6 +246,23 @@ describe('kedge', { concurrency: 2 }, () => {
     );
   });
 
+  test('an agent that was killed: the next one of its state directory signs its guests off', async () => {
+    const args = ['agent', '--gateway', hosts.gateway.socket, '--socket', file('killed.sock'), '--leg', 'a'];
+    args.push('--state-dir', file('state'));
+    const first = start(args);
+    await waitFor(() => first.printed().includes('\n'), { what: 'the agent to be ready' });
+    await kedge('run', '-d', '--name', 'orphan', '--agent', file('killed.sock'), 'ticks.wasm');
+    first.child.kill('SIGKILL');
+    await first.ended;
+    const known = (): boolean => hosts.gateway.guests().some(({ name }) => name === 'orphan');
+    assert.ok(known(), 'the gateway was told nothing');
+    const second = start(args);
+    await waitFor(() => second.printed().includes('\n'), { what: 'the next agent to be ready' });
+    assert.ok(!known());
+    second.child.kill('SIGTERM');
+    assert.match((await second.ended).stderr, /guest orphan ended with the agent before this one/);
+  });
+
   test('called wrongly: exit code 2 and a word about it', async () => {
     const cases: [string[], RegExp][] = [
       [[], /^USAGE/],

@@ -32,9 +32,9 @@ test('a source that breaks off leaves what was there, and nothing else', async (
   async function* broken(): AsyncGenerator<Uint8Array> {
     yield Buffer.from('half of it');
     await Promise.resolve();
-    throw new KedgeError('KEDGE_AGENT_LOST', 'gone');
+    throw new KedgeError('KEDGE_LINK_BROKEN', 'gone');
   }
-  await assert.rejects(writeImageFile(path, broken()), { code: 'KEDGE_AGENT_LOST' });
+  await assert.rejects(writeImageFile(path, broken()), { code: 'KEDGE_LINK_BROKEN' });
   assert.deepEqual(await readImageFile(path), new Uint8Array(old));
   assert.deepEqual(readdirSync(directory), ['guest.kedge']);
 });
