@@ -14,7 +14,7 @@ import { v8Engine } from '../engine/v8/engine.ts';
 import { initialMemory } from '../engine/wasm/initial-memory.ts';
 import { KedgeError } from '../errors.ts';
 import { applyDelta, collectDelta } from '../image/memory-delta.ts';
-import { native } from '../native.ts';
+import { native as unaccounted } from '../native.ts';
 import type { WakeFd } from '../native.ts';
 import type { Ipv4 } from '../rewrite/numbers.ts';
 import type { SocketHost } from '../wasi-sock/core.ts';
@@ -23,6 +23,7 @@ import type { FlowReport } from '../wasi-sock/save.ts';
 import { Wasi } from '../wasi/imports.ts';
 import type { SavedWasi } from '../wasi/saved.ts';
 import type { RestoredGuest, SavedGuest, WorkerMessage, WorkerRequest, WorkerStart } from './protocol.ts';
+import { accounted } from './descriptors.ts';
 import { checkHandles } from './handles-check.ts';
 
 /** How often an ended guest's connections are looked after, milliseconds. */
@@ -33,6 +34,7 @@ const port = parentPort;
 const given = workerData as WorkerStart;
 const stop = stopSignalOf(given.stop);
 const wakeFd = given.wakeFd as WakeFd;
+const native = accounted(unaccounted, given.descriptors);
 const host: SocketHost = {
   native,
   wakeFd,
@@ -259,5 +261,21 @@ function handle(request: WorkerRequest): void {
   after?.();
 }
 
+/**
+ * Walks once through what a restore does, with nothing in it, so that a move does not wait for the first call of everything:
+ * V8 compiles a function when it is called first.
+ */
+function rehearse(): void {
+  const empty = new SocketTable(host);
+  const saved = empty.save([]);
+  empty.destroy();
+  const sockets = SocketTable.restore(host, saved, []);
+  const { wasi } = assemble(sockets, undefined);
+  checkHandles({ version: 1, exited: null, wasi: wasi.save(), sockets: saved });
+  wasi.close();
+  sockets.destroy();
+}
+
+rehearse();
 port.on('message', (request: WorkerRequest) => handle(request));
 say({ kind: 'ready' });
