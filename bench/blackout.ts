@@ -35,7 +35,10 @@ export async function blackoutBenchmark(): Promise<void> {
   const module = join(PROJECT, 'build', 'examples', 'stream.wasm');
   await a.cli(['run', '--detach', '--name', 'bench', '--publish', String(PORT), module, String(PORT)]);
   const peer = topology.spawnNode('peer', 'bench/echo-peer.ts', [ADDRESSES.outside, String(PORT)]);
-  await waitFor(() => peer.stdout.includes('connected'), { what: 'the peer to connect', explain: () => peer.describe() });
+  await waitFor(() => peer.stdout.includes('connected'), {
+    what: 'the peer to connect',
+    explain: () => peer.describe(),
+  });
   const capture = await Capture.start(topology, TAPS.peer, { filter: `tcp port ${PORT}` });
 
   const moves: Stretch[] = [];
@@ -53,7 +56,8 @@ export async function blackoutBenchmark(): Promise<void> {
   peer.child.stdin.end();
   const { stdout } = await peer.done();
   const [, sent, received] = /done (\d+) (\d+)/.exec(stdout) ?? [];
-  if (sent === undefined || sent !== received) throw new Error(`sent ${sent}, received ${received}\n${peer.describe()}`);
+  if (sent === undefined || sent !== received)
+    throw new Error(`sent ${sent}, received ${received}\n${peer.describe()}`);
 
   const rows = (await readTcp(await capture.stop())).filter(({ srcPort, len }) => srcPort === PORT && len > 0);
   const ours = moves.map((stretch) => longestGap(rows, stretch).ms);

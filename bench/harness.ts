@@ -94,7 +94,9 @@ export async function splice(
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? (sorted[middle] ?? NaN) : ((sorted[middle - 1] ?? NaN) + (sorted[middle] ?? NaN)) / 2;
+  return sorted.length % 2 === 1
+    ? (sorted[middle] ?? NaN)
+    : ((sorted[middle - 1] ?? NaN) + (sorted[middle] ?? NaN)) / 2;
 }
 
 export type Result = {
@@ -130,5 +132,7 @@ export async function report(file: string, measured: Result): Promise<void> {
   const machine = `${cpus().length} × ${cpus()[0]?.model.trim() ?? 'unknown'}, Linux ${release()}, Node ${process.version}`;
   await writeFile(join(directory, `${file}.json`), `${JSON.stringify({ ...measured, machine }, null, 2)}\n`);
   const { name, ours, unit, baseline, baselineName, ratio, runs } = measured;
-  process.stdout.write(`${name}: ${ours} ${unit}; ${baselineName} ${baseline} ${unit}; ratio ${ratio} (${runs} runs)\n`);
+  process.stdout.write(
+    `${name}: ${ours} ${unit}; ${baselineName} ${baseline} ${unit}; ratio ${ratio} (${runs} runs)\n`,
+  );
 }

@@ -62,12 +62,10 @@ export async function pathBenchmarks(): Promise<void> {
   const baselineName = 'kernel NAT (nftables)';
   await report(
     'throughput',
-    result(
-      { name: 'one spliced TCP stream, MTU 1500', unit: 'Gbit/s', baselineName },
-      series.ours,
-      series.kernel,
-      { bytes: BYTES, series },
-    ),
+    result({ name: 'one spliced TCP stream, MTU 1500', unit: 'Gbit/s', baselineName }, series.ours, series.kernel, {
+      bytes: BYTES,
+      series,
+    }),
   );
   await report(
     'latency',
@@ -75,7 +73,11 @@ export async function pathBenchmarks(): Promise<void> {
       { name: 'round trip of one byte over a spliced connection, median', unit: 'µs', baselineName },
       trips.ours,
       trips.kernel,
-      { addedMicroseconds: Number((median(trips.ours) - median(trips.kernel)).toFixed(1)), messages: MESSAGES, series: trips },
+      {
+        addedMicroseconds: Number((median(trips.ours) - median(trips.kernel)).toFixed(1)),
+        messages: MESSAGES,
+        series: trips,
+      },
     ),
   );
 }

@@ -27,7 +27,13 @@ const SEED = 20_26;
 /** How long each stretch between moves lasts at least, as bytes of the download: at its pace, a second or so. */
 const STRETCH = 8 * 1024 * 1024;
 
-type Move = { readonly guest: string; readonly from: string; readonly to: string; readonly at: number; readonly done: number };
+type Move = {
+  readonly guest: string;
+  readonly from: string;
+  readonly to: string;
+  readonly at: number;
+  readonly done: number;
+};
 
 async function runGuest(agent: Agent, name: string, port: number, ...args: string[]): Promise<void> {
   const module = join(PROJECT, 'build', 'examples', `${name}.wasm`);
@@ -78,7 +84,11 @@ async function demo(): Promise<boolean> {
   const capture = await Capture.start(topology, TAPS.peer, { filter: 'tcp' });
   const chat = new ChatLoad(topology, ADDRESSES.outside, CHAT_PORT);
   await chat.begin();
-  const download = new DownloadLoad(topology, `http://${ADDRESSES.outside}:${FILE_PORT}/stream/${BYTES}/${SEED}`, BYTES);
+  const download = new DownloadLoad(
+    topology,
+    `http://${ADDRESSES.outside}:${FILE_PORT}/stream/${BYTES}/${SEED}`,
+    BYTES,
+  );
   await download.reached(2 * STRETCH);
   say('$ gateway flows list');
   const listedBefore = await gateway.cli('flows', 'list');
@@ -103,7 +113,9 @@ async function demo(): Promise<boolean> {
   const sockets = await gateway.tcpSockets();
 
   const [file, talk] = await Promise.all([download.finish(SEED), chat.finish()]);
-  await waitFor(async () => (await gateway.flows('?state=ESTABLISHED')).length === 0, { what: 'the connections to end' });
+  await waitFor(async () => (await gateway.flows('?state=ESTABLISHED')).length === 0, {
+    what: 'the connections to end',
+  });
   const rows = await readTcp(await capture.stop());
   const counted = difference(before, await readCounters(topology, 'peer'));
   const harm = Object.fromEntries(Object.entries(pick(counted, HARM)).filter(([, n]) => n > 0));
@@ -117,7 +129,10 @@ async function demo(): Promise<boolean> {
     sha256Equal: load.sha256 === load.expected,
     resets: own.filter(({ flags }) => flags & RST).length,
     connections: new Set(own.map(({ srcPort, dstPort }) => srcPort + dstPort)).size,
-    blackoutMs: blackouts(own, moves.filter((move) => move.guest === guest)),
+    blackoutMs: blackouts(
+      own,
+      moves.filter((move) => move.guest === guest),
+    ),
   }));
   say(
     table(
