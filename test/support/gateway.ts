@@ -165,6 +165,8 @@ export interface Flow {
   readonly peer: string;
   readonly leg: string;
   readonly epoch: number;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
   readonly custodyBytes: number;
   readonly splices: number;
   readonly frozen: boolean;

@@ -6,6 +6,7 @@
  *     await connection.send(1, 1_000_000);
  *     await connection.until((state) => state.received.bytes === 5_000_000);
  */
+import { createHash } from 'node:crypto';
 import { Driver } from './driver.ts';
 import { patternHash } from './pattern.ts';
 import type { ReceiveReport, SendReport } from './drive/account.ts';
@@ -67,6 +68,16 @@ export class DrivenConnection {
     await this.#call('finish');
   }
 
+  /** Reads so many bytes a second from now on; without a rate as fast as they come. Only a peer can. */
+  async pace(rate?: number): Promise<void> {
+    await this.#call('pace', rate === undefined ? {} : { rate });
+  }
+
+  /** Sends and reads as fast as it goes from now on. Only a peer can. */
+  async hurry(): Promise<void> {
+    await this.#call('hurry');
+  }
+
   /** Stops reading, so that its window closes. */
   async pause(): Promise<void> {
     await this.#call('pause');
@@ -114,6 +125,14 @@ export class DrivenConnection {
     if (report.received.bytes !== bytes || report.received.sha256 !== patternHash(seed, bytes)) {
       throw new Error(`not the ${bytes} bytes of stream ${seed}: ${JSON.stringify(report.received)}`);
     }
+    return report;
+  }
+
+  /** Waits until exactly this text has come, and nothing before it (books without a pattern). */
+  async hasReceivedText(text: string, options: WaitOptions = {}): Promise<ConnectionReport> {
+    const report = await this.until(({ received }) => received.bytes >= text.length, { what: text, ...options });
+    const sha256 = createHash('sha256').update(text).digest('hex');
+    if (report.received.sha256 !== sha256) throw new Error(`not the text ${text}: ${JSON.stringify(report.received)}`);
     return report;
   }
 }

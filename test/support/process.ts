@@ -21,6 +21,11 @@ export interface RunOptions {
   readonly cwd?: string;
 }
 
+export interface SpawnOptions extends Pick<RunOptions, 'env' | 'cwd'> {
+  /** Gets standard output as the bytes it is; nothing of it is kept. */
+  readonly takeBytes?: (part: Buffer) => void;
+}
+
 /** Output kept of one stream of a process, in characters; what is older is forgotten. */
 const KEEP = 8 * 1024 * 1024;
 
@@ -51,7 +56,7 @@ export class Running {
   stderr = '';
   #finished: Finished | undefined;
 
-  constructor(command: readonly string[], options: Pick<RunOptions, 'env' | 'cwd'> = {}) {
+  constructor(command: readonly string[], options: SpawnOptions = {}) {
     const [file, ...args] = command;
     if (file === undefined) throw new Error('no command');
     this.label = command.join(' ');
@@ -63,9 +68,12 @@ export class Running {
     });
     this.pid = this.child.pid ?? -1;
     children.add(this.child);
-    this.child.stdout.setEncoding('utf8').on('data', (text: string) => {
-      this.stdout = (this.stdout + text).slice(-KEEP);
-    });
+    if (options.takeBytes !== undefined) this.child.stdout.on('data', options.takeBytes);
+    else {
+      this.child.stdout.setEncoding('utf8').on('data', (text: string) => {
+        this.stdout = (this.stdout + text).slice(-KEEP);
+      });
+    }
     this.child.stderr.setEncoding('utf8').on('data', (text: string) => {
       this.stderr = (this.stderr + text).slice(-KEEP);
     });

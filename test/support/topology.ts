@@ -12,7 +12,7 @@ import { readdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { randomBytes } from 'node:crypto';
-import { Running, run, tryRun, type Finished, type RunOptions } from './process.ts';
+import { Running, run, tryRun, type Finished, type RunOptions, type SpawnOptions } from './process.ts';
 
 export type Place = 'peer' | 'gw' | 'a' | 'b';
 
@@ -112,7 +112,7 @@ export class Topology {
   }
 
   /** Starts a program that is ended with the topology at the latest. */
-  spawn(place: Place, command: readonly string[], options: Pick<RunOptions, 'env' | 'cwd'> = {}): Running {
+  spawn(place: Place, command: readonly string[], options: SpawnOptions = {}): Running {
     if (this.#down) throw new Error(`${this.name} is down`);
     const running = new Running(this.command(place, command), options);
     this.#running.push(running);

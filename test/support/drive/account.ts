@@ -44,6 +44,9 @@ export interface SendState {
   readonly finished: boolean;
 }
 
+/** Characters kept of what comes after the stream. */
+const MOST_REST = 4096;
+
 /** What a hash says when bytes were seen elsewhere that are not known to be those of the pattern. */
 const UNKNOWN = 'unknown';
 
@@ -87,7 +90,9 @@ export class ReceiveAccount {
 
   take(all: Uint8Array): void {
     const bytes = all.subarray(0, this.#size - this.#bytes);
-    if (bytes.length < all.length) this.#rest += Buffer.from(all.subarray(bytes.length)).toString('latin1');
+    if (bytes.length < all.length) {
+      this.#rest = (this.#rest + Buffer.from(all.subarray(bytes.length)).toString('latin1')).slice(0, MOST_REST);
+    }
     if (this.#seed !== undefined && this.#wrongAt < 0) {
       const wrong = patternMismatch(this.#seed, this.#bytes, bytes);
       if (wrong >= 0) this.#wrongAt = this.#bytes + wrong;

@@ -27,6 +27,12 @@ export interface SendParams {
   readonly rate?: number;
 }
 
+export interface PaceParams {
+  readonly connection: number;
+  /** Bytes a second that are read; without: as fast as they come. */
+  readonly rate?: number;
+}
+
 const CHUNK = 64 * 1024;
 /** A slow sender sends this often, milliseconds. */
 const PACE_MS = 50;
@@ -45,6 +51,7 @@ class Connection {
   #echo = false;
   #rate = Infinity;
   #pumping = false;
+  #pace: { rate: number; bytes: number; since: number } | undefined;
   #abort: () => void;
 
   constructor(input: Readable, output: Writable, local: string, remote: string, abort: () => void) {
@@ -55,6 +62,7 @@ class Connection {
     this.#abort = abort;
     input.on('data', (bytes: Buffer) => {
       this.received.take(bytes);
+      this.#slowDown();
       if (!this.#echo) return;
       this.sent.sent(bytes);
       if (!output.write(bytes)) {
@@ -79,10 +87,32 @@ class Connection {
     this.#echo = true;
   }
 
+  pace({ rate }: Pick<PaceParams, 'rate'>): void {
+    this.#pace = rate === undefined ? undefined : { rate, bytes: this.received.bytes, since: performance.now() };
+    this.input.resume();
+  }
+
+  /** Reading rests until the pace allows more; the kernel's queue, and then the window, fill meanwhile. */
+  #slowDown(): void {
+    const pace = this.#pace;
+    if (pace === undefined) return;
+    const ahead = ((this.received.bytes - pace.bytes) / pace.rate) * 1000 - (performance.now() - pace.since);
+    if (ahead <= 1) return;
+    this.input.pause();
+    setTimeout(() => {
+      if (this.#pace === pace) this.input.resume();
+    }, ahead);
+  }
+
   send({ seed, bytes, rate }: SendParams): void {
     this.sent.ask(seed, bytes);
     this.#rate = rate ?? Infinity;
     void this.#pump();
+  }
+
+  hurry(): void {
+    this.#rate = Infinity;
+    this.pace({});
   }
 
   finish(): void {
@@ -252,6 +282,12 @@ await serve({
   },
   finish: ({ connection }: Of) => {
     at(connection).finish();
+  },
+  pace: (params: PaceParams) => {
+    at(params.connection).pace(params);
+  },
+  hurry: ({ connection }: Of) => {
+    at(connection).hurry();
   },
   pause: ({ connection }: Of) => {
     at(connection).input.pause();

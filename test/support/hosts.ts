@@ -1,0 +1,240 @@
+/**
+ * Two hosts with an agent each, the gateway before them, and guests that live there: what most end-to-end tests begin with.
+ *
+ *     await using hosts = await Hosts.up();
+ *     const guest = await hosts.run('stream', { publish: true });
+ *     const download = curl(...port guest.port...);
+ *     await guest.move();
+ */
+import { join } from 'node:path';
+import { Agent } from './agent.ts';
+import { AgentClient } from '../../src/migrate/client.ts';
+import type { MoveResult } from '../../src/migrate/protocol.ts';
+import { Gateway, type Flow, type FlowDetail, type GatewayOptions } from './gateway.ts';
+import { HARM, difference, pick, readCounters, type Counters } from './nstat.ts';
+import { PROJECT, Topology, type TopologyOptions } from './topology.ts';
+import { waitFor, type WaitOptions } from './wait.ts';
+
+/** Moves and the start of a guest on a machine that is busy with other things, milliseconds. */
+export const PATIENCE = 60_000;
+
+export type HostName = 'a' | 'b';
+
+export interface RunOptions {
+  readonly name?: string;
+  /** The guest listens: it gets a port as its first argument, published under the same number. */
+  readonly publish?: boolean;
+  readonly args?: readonly string[];
+  readonly on?: HostName;
+}
+
+export interface HostsOptions extends TopologyOptions {
+  readonly gateway?: GatewayOptions;
+}
+
+const FIRST_PORT = 7000;
+
+export class Hosts {
+  readonly topology: Topology;
+  readonly gateway: Gateway;
+  readonly agents: Readonly<Record<HostName, Agent>>;
+  /** The agents without the command line between: for many calls a second. */
+  readonly clients: Readonly<Record<HostName, AgentClient>>;
+  #before: Counters;
+  #guests = 0;
+
+  private constructor(topology: Topology, gateway: Gateway, agents: Record<HostName, Agent>, before: Counters) {
+    this.topology = topology;
+    this.gateway = gateway;
+    this.agents = agents;
+    this.clients = { a: new AgentClient(agents.a.socket), b: new AgentClient(agents.b.socket) };
+    this.#before = before;
+  }
+
+  static async up(options: HostsOptions = {}): Promise<Hosts> {
+    const topology = await Topology.up(options);
+    try {
+      const gateway = await Gateway.start(topology, options.gateway);
+      const [a, b] = await Promise.all([Agent.start(gateway, 'a'), Agent.start(gateway, 'b')]);
+      return new Hosts(topology, gateway, { a, b }, await readCounters(topology, 'peer'));
+    } catch (error) {
+      await topology.down();
+      throw error;
+    }
+  }
+
+  /** Starts a guest with `kedge run`: an example by its name, or a module by its path. */
+  async run(module: string, options: RunOptions = {}): Promise<MovingGuest> {
+    const { name = `guest-${this.#guests}`, publish = false, args = [], on = 'a' } = options;
+    const port = FIRST_PORT + this.#guests++;
+    const file = module.endsWith('.wasm') ? module : join(PROJECT, 'build', 'examples', `${module}.wasm`);
+    const published = publish ? ['--publish', String(port)] : [];
+    const command = [
+      'run',
+      '--detach',
+      '--name',
+      name,
+      ...published,
+      file,
+      ...(publish ? [String(port)] : []),
+      ...args,
+    ];
+    await this.agents[on].cli(command, { timeout: PATIENCE });
+    const guest = new MovingGuest(this, name, port, on);
+    if (publish) await guest.hasSaid(/listening|ready/);
+    return guest;
+  }
+
+  /** What the peer's kernel counted since the last call, or the start. */
+  async counted(): Promise<Record<string, number>> {
+    const now = await readCounters(this.topology, 'peer');
+    const counted = difference(this.#before, now);
+    this.#before = now;
+    return counted;
+  }
+
+  /** Of what was counted since the last call that which tells of a harmed connection; {} is what a test wants. */
+  async harm(): Promise<Record<string, number>> {
+    return pick(await this.counted(), HARM);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.clients.a.close();
+    this.clients.b.close();
+    await this.topology.down();
+  }
+}
+
+export interface Move {
+  /** Milliseconds since 1970: before the command, and when it had returned. */
+  readonly from: number;
+  readonly to: number;
+}
+
+export class MovingGuest {
+  readonly name: string;
+  /** Inside and outside, where the guest listens. */
+  readonly port: number;
+  readonly hosts: Hosts;
+  readonly moves: Move[] = [];
+  place: HostName;
+
+  constructor(hosts: Hosts, name: string, port: number, place: HostName) {
+    this.hosts = hosts;
+    this.name = name;
+    this.port = port;
+    this.place = place;
+  }
+
+  get #agent(): Agent {
+    return this.hosts.agents[this.place];
+  }
+
+  get #other(): HostName {
+    return this.place === 'a' ? 'b' : 'a';
+  }
+
+  /** Moves it to the other host with `kedge migrate`. */
+  async move(): Promise<void> {
+    await this.#timed(async () => {
+      const to = this.hosts.agents[this.#other].socket;
+      await this.#agent.cli(['migrate', this.name, '--to', to], { timeout: PATIENCE });
+    });
+    this.place = this.#other;
+  }
+
+  /** As {@link move}, through the agent's own protocol. */
+  async moveQuickly(): Promise<MoveResult> {
+    const client = this.hosts.clients[this.place];
+    const result = await this.#timed(() => client.migrate(this.name, this.hosts.agents[this.#other].socket));
+    this.place = this.#other;
+    return result;
+  }
+
+  /** Puts it into an image on disk with `kedge checkpoint`; returns the file. */
+  async checkpoint(): Promise<string> {
+    const file = join(this.#agent.stateDirectory, `${this.name}-${this.moves.length}.kedge`);
+    await this.#timed(() => this.#agent.cli(['checkpoint', this.name, '-o', file], { timeout: PATIENCE }));
+    return file;
+  }
+
+  /** Continues it with `kedge restore` on the other host, or where it is told. */
+  async restore(file: string, on: HostName = this.#other): Promise<void> {
+    await this.hosts.agents[on].cli(['restore', '--detach', file], { timeout: PATIENCE });
+    this.place = on;
+  }
+
+  /** Stays in an image while something happens, then goes on, on the other host. */
+  async frozenDuring<T>(work: () => Promise<T>): Promise<T> {
+    const file = await this.checkpoint();
+    const result = await work();
+    await this.restore(file);
+    return result;
+  }
+
+  async #timed<T>(work: () => Promise<T>): Promise<T> {
+    const from = Date.now();
+    const result = await work();
+    this.moves.push({ from, to: Date.now() });
+    return result;
+  }
+
+  /** What it printed on the host where it is (`kedge logs`). */
+  async logs(): Promise<string> {
+    const parts: Uint8Array[] = [];
+    for await (const { data } of this.hosts.clients[this.place].logs(this.name, { follow: false })) parts.push(data);
+    return Buffer.concat(parts).toString();
+  }
+
+  /** Waits for words it prints where it is. */
+  async hasSaid(pattern: RegExp, options: WaitOptions = {}): Promise<RegExpExecArray> {
+    let said = '';
+    return await waitFor(
+      async () => {
+        said = await this.logs();
+        return pattern.exec(said);
+      },
+      {
+        what: `${this.name} to say ${String(pattern)}`,
+        timeout: PATIENCE,
+        interval: 20,
+        explain: () => said,
+        ...options,
+      },
+    );
+  }
+
+  /** Waits until its code has ended; returns the exit code. */
+  async exitCode(): Promise<number> {
+    const end = await this.hosts.clients[this.place].wait(this.name);
+    if ('exitCode' in end) return end.exitCode;
+    throw new Error(`${this.name} did not end by itself: ${end.gone}\n${await this.logs()}`);
+  }
+
+  /** Its flows as the gateway has them. */
+  async flows(): Promise<Flow[]> {
+    return (await this.hosts.gateway.flows()).filter(({ guestName }) => guestName === this.name);
+  }
+
+  /** Its only flow, with all numbers. */
+  async flow(): Promise<FlowDetail> {
+    const flow = await waitFor(async () => (await this.flows())[0], { what: `a flow of ${this.name}` });
+    return await this.hosts.gateway.flow(flow.id);
+  }
+
+  /** Waits until its only flow is as wanted. */
+  async untilFlow(condition: (flow: FlowDetail) => boolean, options: WaitOptions = {}): Promise<FlowDetail> {
+    let last: FlowDetail | undefined;
+    return await waitFor(
+      async () => {
+        last = await this.flow();
+        return condition(last) ? last : undefined;
+      },
+      { interval: 30, timeout: 30_000, what: String(condition), explain: () => JSON.stringify(last), ...options },
+    );
+  }
+
+  async stop(): Promise<void> {
+    await this.#agent.cli(['stop', this.name]);
+  }
+}

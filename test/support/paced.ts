@@ -1,0 +1,56 @@
+/** A program whose standard output is taken at a pace, so that a transfer lasts as long as a test needs it to. */
+import { createHash } from 'node:crypto';
+import type { Bytes } from './peers.ts';
+import type { Running } from './process.ts';
+import type { Place, Topology } from './topology.ts';
+import { waitFor, type WaitOptions } from './wait.ts';
+
+/** Bytes a second while guests move. */
+export const SLOW = 800_000;
+
+export class Paced {
+  readonly running: Running;
+  bytes = 0;
+  readonly #hash = createHash('sha256');
+  readonly #start = performance.now();
+  #pace = SLOW;
+
+  constructor(topology: Topology, place: Place, command: readonly string[]) {
+    this.running = topology.spawn(place, command, { takeBytes: (part) => this.#take(part) });
+    this.running.child.stdin.end();
+  }
+
+  #take(part: Buffer): void {
+    this.#hash.update(part);
+    this.bytes += part.length;
+    const ahead = (this.bytes / this.#pace) * 1000 - (performance.now() - this.#start);
+    if (ahead <= 1) return;
+    // The pause reaches the program, and through its socket the guest.
+    const { stdout } = this.running.child;
+    stdout.pause();
+    setTimeout(() => stdout.resume(), Math.min(ahead, 100));
+  }
+
+  /** Waits until so many bytes more have come. */
+  async further(bytes: number, options: WaitOptions = {}): Promise<void> {
+    const goal = this.bytes + bytes;
+    await waitFor(() => this.bytes >= goal || !this.running.running, {
+      what: `${goal} bytes of ${this.running.label}`,
+      timeout: 30_000,
+      explain: () => `${this.bytes} bytes, ${this.running.describe()}`,
+      ...options,
+    });
+  }
+
+  /** Takes the rest as fast as it comes. */
+  hurry(): void {
+    this.#pace = Infinity;
+  }
+
+  /** Waits for the program's end, with exit code 0. */
+  async result(timeout = 60_000): Promise<Bytes> {
+    this.hurry();
+    await this.running.done(timeout);
+    return { bytes: this.bytes, sha256: this.#hash.digest('hex') };
+  }
+}
