@@ -75,7 +75,13 @@ test('send: cut short it says how much was taken, and no byte is written twice',
   let sent = first;
   for (let n = 1; n > 0; sent += Math.max(0, n)) n = g.table.send(conn, [data.subarray(sent)]);
   g.table.setNonBlocking(conn, false);
-  assert.equal(await interrupted(g, () => g.table.send(conn, [data.subarray(sent)])), INTERRUPTED);
+  // The kernel may have found room since: what it takes counts, until a call finds none.
+  for (;;) {
+    const more = await interrupted(g, () => g.table.send(conn, [data.subarray(sent)]));
+    if (more === INTERRUPTED) break;
+    assert.ok(typeof more === 'number' && more > 0 && sent + more < data.length);
+    sent += more;
+  }
   peer.readTo(sent);
   assert.deepEqual(Uint8Array.from(peer.read), data.subarray(0, sent));
 });
