@@ -13,7 +13,8 @@ import { createStopSignal } from '../engine/stop.ts';
 import { KedgeError, isErrorCode } from '../errors.ts';
 import { failed, native } from '../native.ts';
 import type { WakeFd } from '../native.ts';
-import type { Requests, WorkerMessage, WorkerRequest, WorkerStart } from './protocol.ts';
+import { closeLeft, createAccount } from './descriptors.ts';
+import type { Requests, WorkerMessage, WorkerStart } from './protocol.ts';
 
 /** How a guest's code ended. */
 export type GuestEnd =
@@ -29,7 +30,7 @@ export type GuestState =
   | { readonly name: 'lingering'; readonly end: GuestEnd }
   | { readonly name: 'ended'; readonly end: GuestEnd };
 
-export type GuestOptions = Omit<WorkerStart, 'stop' | 'wakeFd' | 'instrumented'> & {
+export type GuestOptions = Omit<WorkerStart, 'stop' | 'wakeFd' | 'descriptors' | 'instrumented'> & {
   readonly instrumented: InstrumentedModule;
   readonly onLog: (stream: 'stdout' | 'stderr', bytes: Uint8Array) => void;
   /** Called on every change of state. */
@@ -45,6 +46,7 @@ export class Guest {
   readonly #worker: Worker;
   readonly #stop: StopSignal;
   readonly #wake: WakeFd;
+  readonly #descriptors = createAccount();
   readonly #options: GuestOptions;
   readonly #waiting = new Map<number, Waiting>();
   readonly #ended = Promise.withResolvers<GuestEnd>();
@@ -72,6 +74,7 @@ export class Guest {
       preopens,
       stop: this.#stop.handle,
       wakeFd: wake,
+      descriptors: this.#descriptors,
     };
     const suffix = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
     // Whoever cares awaits it; nobody has to.
@@ -153,6 +156,8 @@ export class Guest {
     const error = new KedgeError('KEDGE_GUEST_ENDED', `the guest has ended${why}`);
     for (const { reject } of this.#waiting.values()) reject(error);
     this.#waiting.clear();
+    // A worker that died has left its sockets; one that ended in order has none.
+    closeLeft(native, this.#descriptors);
     native.fdClose(this.#wake);
   }
 
@@ -160,8 +165,8 @@ export class Guest {
     return new Promise((resolve, reject) => {
       if (this.#state.name === 'ended') return reject(new KedgeError('KEDGE_GUEST_ENDED', 'the guest has ended'));
       const id = this.#nextId++;
-      this.#waiting.set(id, { resolve: resolve as (value: never) => void, reject });
-      this.#worker.postMessage({ id, do: request, args } as WorkerRequest);
+      this.#waiting.set(id, { resolve, reject });
+      this.#worker.postMessage({ id, do: request, args });
     });
   }
 

@@ -18,6 +18,8 @@ export type WorkerStart = {
   readonly preopens: readonly { readonly guestPath: string; readonly hostPath: string }[];
   readonly stop: StopHandle;
   readonly wakeFd: number;
+  /** From `createAccount`. */
+  readonly descriptors: SharedArrayBuffer;
 };
 
 /** The handles section of an image. */

@@ -276,6 +276,11 @@ function rehearse(): void {
   sockets.destroy();
 }
 
-rehearse();
+try {
+  rehearse();
+} catch (error) {
+  // What is wrong with the module or its directories is the answer to `start` or `restore`.
+  if (!(error instanceof KedgeError)) throw error;
+}
 port.on('message', (request: WorkerRequest) => handle(request));
 say({ kind: 'ready' });
