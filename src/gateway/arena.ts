@@ -14,10 +14,15 @@
 
 /** Bytes of one custody chunk. */
 export const CHUNK_BYTES = 16 * 1024;
-/** Most bytes one flow may hold in custody, and so the largest window ever passed to a peer (S31, S46). */
+/** The largest window ever passed to a peer, and so what custody promises to take of one flow, bytes (S31, S46). */
 export const CUSTODY_LIMIT = 4 * 1024 * 1024;
-/** Slots of a flow's ring of chunks: the limit, plus one because a window need not start at a chunk. */
-export const CHUNKS_PER_FLOW = CUSTODY_LIMIT / CHUNK_BYTES + 1;
+/**
+ * What one flow may hold. A window is told in units of its scale: an edge that must not move back (S20) is rounded up now and
+ * then, and what that adds has its place here.
+ */
+export const CUSTODY_CAPACITY = CUSTODY_LIMIT + 256 * 1024;
+/** Slots of a flow's ring of chunks: the capacity, plus one because a window need not start at a chunk. */
+export const CHUNKS_PER_FLOW = CUSTODY_CAPACITY / CHUNK_BYTES + 1;
 /** Ranges of out-of-order bytes a flow's custody remembers. */
 export const RANGES_PER_FLOW = 16;
 /** Bytes of a guest's name in the arena, UTF-8, zero padded. */
@@ -133,7 +138,11 @@ function flowColumns(c: Cursor, n: number) {
     /** Shift the current guest socket announced. */
     guestShift: c.u8(n),
     peerMss: c.u16(n),
+    /** MSS the first guest socket announced, and the current one. */
     guestMss: c.u16(n),
+    socketMss: c.u16(n),
+    /** Offset of the current guest socket's first byte. */
+    socketBase: c.f64(n),
 
     // Peer → guest.
     /** Sequence number of offset 0: the peer's ISN + 1. The delta of this direction is 0 for ever (S8). */
@@ -157,8 +166,9 @@ function flowColumns(c: Cursor, n: number) {
     // Timestamps (RFC 7323).
     /** Added to the guest's TSval (S18). */
     tsDelta: c.u32(n),
-    /** First TSval of the current guest socket: no TSecr below it is passed to it. */
+    /** First and latest TSval of the current guest socket, on its own clock: what a TSecr to it lies between. */
     tsFloor: c.u32(n),
+    guestTs: c.u32(n),
     lastTsOut: c.u32(n),
     lastTsOutAt: c.f64(n),
     /** Latest TSval of the peer. */
@@ -169,6 +179,8 @@ function flowColumns(c: Cursor, n: number) {
     custodyBase: c.f64(n),
     /** The K of an export, or -1 while unknown. */
     cut: c.f64(n),
+    /** Where bytes were taken last: the range they are in is the first that is reported (RFC 2018 §4). */
+    lastTaken: c.f64(n),
     rangeCount: c.u8(n),
     ranges: c.f64(n * RANGES_PER_FLOW * 2),
     chunks: c.u32(n * CHUNKS_PER_FLOW),
@@ -186,6 +198,8 @@ function flowColumns(c: Cursor, n: number) {
     challengeSecond: c.u32(n),
     challengeCount: c.u8(n),
     ident: c.u16(n),
+    /** When a RST ended the flow. */
+    resetAt: c.f64(n),
 
     // An attach in progress: becomes the current socket at commit.
     nextIsn: c.u32(n),
@@ -196,6 +210,7 @@ function flowColumns(c: Cursor, n: number) {
     nextMss: c.u16(n),
     /** Offset of the new socket's first byte: what the peer had acknowledged at the attach. */
     nextBase: c.f64(n),
+    /** How far the new socket's handshake is: 0 no SYN yet, 1 its SYN came, 2 it acknowledged the answer. */
     nextSyn: c.u8(n),
   };
 }
@@ -212,6 +227,8 @@ function guestColumns(c: Cursor, n: number) {
     state: c.u8(n),
     /** The attach in progress. */
     nextLeg: c.u8(n),
+    /** Number of the guest's last attach: the claim of whoever made it. */
+    claim: c.u32(n),
   };
 }
 

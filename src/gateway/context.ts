@@ -37,6 +37,9 @@ export class PlaneContext {
   readonly settings: PlaneSettings;
   /** Milliseconds of a monotonic clock; the pump sets it once a batch. */
   now = 0;
+  /** What `promise` decided for the next segment to a peer: the offset it acknowledges, and its raw window field. */
+  ack = 0;
+  window = 0;
   /** Some flow has a timer running. */
   timersArmed = false;
 

@@ -1,16 +1,17 @@
 /**
  * Custody: the peer's bytes the gateway holds for a socket that does not exist at the moment, or that is still catching up.
  *
- * Theory of operation. A flow's custody is a reassembly buffer over the window [base, base + CUSTODY_LIMIT). Bytes live in
+ * Theory of operation. A flow's custody is a reassembly buffer over the window [base, base + CUSTODY_CAPACITY). Bytes live in
  * chunks of a pool in the arena, found by their stream offset; sorted, disjoint ranges say which of them are there, so that
  * out-of-order bytes are kept (S5). Nothing is acknowledged before it is here. Bytes leave only when the guest's kernel
  * acknowledged them, or an export showed that the image has them.
  *
- * Limits. A flow remembers RANGES_PER_FLOW ranges; a segment that would need one more is not held, and so not acknowledged,
- * and comes again. The same when the pool is empty.
+ * Limits. A flow remembers RANGES_PER_FLOW ranges. A segment that would need one more takes the place of the highest, which may
+ * be forgotten as it was never acknowledged (RFC 2018 §8); one that lies above them all is not held, and comes again. So does
+ * what the pool has no room for.
  */
 import type { Arena, FlowColumns } from './arena.ts';
-import { CHUNKS_PER_FLOW, CHUNK_BYTES, CUSTODY_LIMIT, GAUGE, RANGES_PER_FLOW } from './arena.ts';
+import { CHUNKS_PER_FLOW, CHUNK_BYTES, CUSTODY_CAPACITY, GAUGE, RANGES_PER_FLOW } from './arena.ts';
 
 export class Custody {
   readonly #arena: Arena;
@@ -36,6 +37,11 @@ export class Custody {
     return this.#f.rangeCount[flow] === 0;
   }
 
+  /** Bytes the pool has left, for all flows together. */
+  room(): number {
+    return (this.#arena.chunkFree.length - this.#arena.gauges[GAUGE.chunksUsed]!) * CHUNK_BYTES;
+  }
+
   /** End of all that is held, or the base when nothing is. */
   highest(flow: number): number {
     const n = this.#f.rangeCount[flow]!;
@@ -56,27 +62,37 @@ export class Custody {
   }
 
   /**
-   * Takes bytes `[offset, offset + length)` of the stream from `source[at…]`. What lies below the base or beyond the limit, and
+   * Takes bytes `[offset, offset + length)` of the stream from `source[at…]`. What lies below the base or beyond the capacity, and
    * what the pool has no room for, is not taken.
    */
   insert(flow: number, offset: number, source: Uint8Array, at: number, length: number): void {
     const base = this.#f.custodyBase[flow]!;
     const from = Math.max(offset, base);
-    let to = Math.min(offset + length, base + CUSTODY_LIMIT);
+    let to = Math.min(offset + length, base + CUSTODY_CAPACITY);
     if (to <= from) return;
-    if (!this.#fits(flow, from, to)) return;
+    if (!this.#makeRoom(flow, from, to)) return;
     to = this.#write(flow, from, to, source, at + (from - offset));
-    if (to > from) this.#addRange(flow, from, to);
+    if (to <= from) return;
+    this.#addRange(flow, from, to);
+    this.#f.lastTaken[flow] = from;
   }
 
-  /** Whether a range can be remembered: it touches one that is there, or there is a place for one more. */
-  #fits(flow: number, from: number, to: number): boolean {
+  /** Whether a range can be remembered: it touches one that is there, there is a place for one more, or the highest makes way. */
+  #makeRoom(flow: number, from: number, to: number): boolean {
     const { ranges, rangeCount } = this.#f;
     const n = rangeCount[flow]!;
     if (n < RANGES_PER_FLOW) return true;
     const first = flow * RANGES_PER_FLOW * 2;
     for (let i = 0; i < n; i++) if (ranges[first + 2 * i]! <= to && ranges[first + 2 * i + 1]! >= from) return true;
-    return false;
+    const last = first + 2 * n - 2;
+    if (from > ranges[last + 1]!) return false;
+    // Its chunks go, but for one it shares with the range below.
+    const shared = Math.floor((ranges[last - 1]! - 1) / CHUNK_BYTES);
+    const end = Math.floor((ranges[last + 1]! - 1) / CHUNK_BYTES);
+    for (let c = Math.max(Math.floor(ranges[last]! / CHUNK_BYTES), shared + 1); c <= end; c++)
+      this.#free(flow * CHUNKS_PER_FLOW + (c % CHUNKS_PER_FLOW), this.#f.chunks);
+    rangeCount[flow] = n - 1;
+    return true;
   }
 
   #write(flow: number, from: number, to: number, source: Uint8Array, at: number): number {

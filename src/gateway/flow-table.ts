@@ -6,7 +6,7 @@
  * buckets as there are slots. Nothing here allocates.
  */
 import type { Arena, FlowColumns } from './arena.ts';
-import { CHUNKS_PER_FLOW, GAUGE } from './arena.ts';
+import { GAUGE } from './arena.ts';
 import { NO_FIN } from './flow.ts';
 
 /** Mixes three words into one; the constants are odd and large, which is all linear probing needs. */
@@ -21,10 +21,15 @@ export class FlowTable {
   readonly columns: FlowColumns;
   readonly #arena: Arena;
   readonly #mask: number;
+  /** The columns with one value a flow: what a slot is cleared of. */
+  readonly #scalars: readonly { [slot: number]: number }[];
 
   constructor(arena: Arena) {
     this.#arena = arena;
     this.columns = arena.flows;
+    this.#scalars = Object.values(arena.flows).filter(
+      (column) => column !== arena.flows.ranges && column !== arena.flows.chunks,
+    );
     this.#mask = arena.byOutside.length - 1;
   }
 
@@ -115,7 +120,7 @@ export class FlowTable {
     return slot;
   }
 
-  /** Frees a slot. Its custody must have been released. */
+  /** Frees a slot. Its custody must have been released, which also leaves no chunk and no range behind. */
   remove(slot: number): void {
     const f = this.columns;
     const gauges = this.#arena.gauges;
@@ -132,8 +137,7 @@ export class FlowTable {
   }
 
   #clear(slot: number): void {
-    for (const column of Object.values(this.columns)) if (column.length === this.#arena.limits.maxFlows) column[slot] = 0;
-    this.columns.chunks.fill(0, slot * CHUNKS_PER_FLOW, (slot + 1) * CHUNKS_PER_FLOW);
+    for (const column of this.#scalars) column[slot] = 0;
   }
 
   #insert(index: Uint32Array, bucket: number, slot: number): void {

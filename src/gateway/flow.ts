@@ -57,14 +57,21 @@ export const SYN_MPTCP = 1 << 8;
 export const HAS_MPTCP = 1 << 9;
 /** Frozen or spliced at least once: the gateway speaks in this connection and its numbers may differ from the kernel's. */
 export const MANAGED = 1 << 10;
-/** The guest's socket is gone and its bytes are done: the gateway answers what still comes from the peer. */
+/** The guest has no socket for it any more, and never will: the gateway answers what still comes from either side. */
 export const OWNED = 1 << 11;
 /** The last window told to the peer was zero. */
 export const WINDOW_CLOSED = 1 << 12;
 /** The gateway opens towards the guest's listener as the peer would: a connection no accept had returned at the cut. */
 export const REOPENING = 1 << 13;
-/** The SYN-ACK to the guest's own connect is complete towards the peer. */
-export const HANDSHAKE_DONE = 1 << 14;
+/** The gateway took the peer's SYN-ACK while the guest's connect was frozen: the guest's socket still waits for it. */
+export const GREETING = 1 << 14;
+/** Options the connection has and the guest's current socket has not; the same of the socket an attach opened (S10). */
+export const LACKS_SACK = 1 << 15;
+export const LACKS_WSCALE = 1 << 16;
+export const NEXT_LACKS_SACK = 1 << 17;
+export const NEXT_LACKS_WSCALE = 1 << 18;
+/** The old kernel was asked whether it has a socket for this flow at all. */
+export const PROBED = 1 << 19;
 
 /** Offset that no FIN has. */
 export const NO_FIN = -2;
@@ -75,9 +82,4 @@ export function unmovable(flags: number): string | undefined {
   if (flags & HAS_AO) return 'TCP-AO (RFC 5925) signs the addresses and sequence numbers';
   if (flags & HAS_MPTCP) return 'MPTCP (RFC 8684) numbers data beyond this one flow';
   return undefined;
-}
-
-/** Both streams have ended and both ends have acknowledged it, or a reset ended them: no kernel socket is needed. */
-export function isFinished(state: number): boolean {
-  return state === CLOSED || state === TIME_WAIT;
 }

@@ -11,12 +11,19 @@ import type { Ipv4, Port, Seq } from '../rewrite/numbers.ts';
 import { seqDiff } from '../rewrite/numbers.ts';
 import { finish, setDestination, setSeq } from '../rewrite/translate.ts';
 import type { PlaneContext } from './context.ts';
-import { ackGuest, ackPeer, rstGuest, rstPeer } from './emit.ts';
-import { GUEST_RESET, LIVE, OWNED, PEER_RESET, REOPENING, SYNCHRONIZED, isFinished } from './flow.ts';
-import { acceptSynAck, recordAck, translateForGuest } from './inbound-record.ts';
-import { deviceOfLeg } from './out-queue.ts';
+import { ackGuest, ackPeer, rstGuest, rstPeer, rstReply, synAckAttached, synPeer } from './emit.ts';
+import { GREETING, GUEST_RESET, LIVE, MANAGED, NO_FIN, OWNED, PEER_RESET, REOPENING, SYNCHRONIZED } from './flow.ts';
+import {
+  acceptSynAck,
+  noteTimestamp,
+  recordAck,
+  recordFirstSyn,
+  refusesConnect,
+  translateForGuest,
+} from './inbound-record.ts';
+import { OUTSIDE, deviceOfLeg } from './out-queue.ts';
 import { play } from './player.ts';
-import { updateState } from './state.ts';
+import { endByReset, updateState } from './state.ts';
 import { ackForGuest, ackPoint, inOffset, inSeq, rightEdge } from './windows.ts';
 
 /** Challenge ACKs a second and flow (RFC 5961 §7). */
@@ -25,43 +32,60 @@ const CHALLENGES = 10;
 /** Takes a peer's segment for a flow the gateway answers for. Its addresses are not translated yet. */
 export function holdFromPeer(ctx: PlaneContext, flow: number): void {
   const { f, packet: p } = ctx;
-  if (!(f.flags[flow]! & SYNCHRONIZED)) return beforeSynchronized(ctx, flow);
-  if (p.flags & TCP_SYN) return challenge(ctx, flow);
+  const flags = f.flags[flow]!;
+  if (flags & (PEER_RESET | GUEST_RESET)) return answerReset(ctx);
+  if (!(flags & SYNCHRONIZED)) return beforeSynchronized(ctx, flow);
+  if (p.flags & TCP_SYN) return synInHold(ctx, flow);
   const start = inOffset(ctx, flow, p.seq);
   if (p.flags & TCP_RST) return resetFromPeer(ctx, flow, start);
   if (p.tsAt !== 0 && seqDiff(p.tsVal as Seq, f.lastTsIn[flow]! as Seq) < 0) {
     ctx.drop('paws');
     return ackPeer(ctx, flow);
   }
-  if (!(p.flags & TCP_ACK)) return ctx.drop('blind-attack');
-  if (!recordAck(ctx, flow)) return challenge(ctx, flow);
-  if (p.tsAt !== 0 && start <= f.ackedToPeer[flow]!) f.lastTsIn[flow] = p.tsVal;
   const length = p.payloadLen + (p.flags & TCP_FIN ? 1 : 0);
-  if (f.flags[flow]! & OWNED) return answerAsOwner(ctx, flow, start, length);
+  // An old segment, or a keepalive, is answered and tells nothing (RFC 9293 §3.10.7.4).
+  if (start + length < f.ackedToPeer[flow]!) return ackPeer(ctx, flow);
+  if (start > takenEdge(ctx, flow)) {
+    ctx.drop('out-of-window');
+    return ackPeer(ctx, flow);
+  }
+  if (!(p.flags & TCP_ACK)) return ctx.drop('blind-attack');
+  if (!recordAck(ctx, flow, start)) return challenge(ctx, flow);
+  if (p.tsAt !== 0) noteTimestamp(ctx, flow, start);
+  if (flags & OWNED) return answerAsOwner(ctx, flow, start, length);
   const live = f.phase[flow] === LIVE;
   if (length > 0) takeData(ctx, flow, start, live);
-  else if (start < ackPoint(ctx, flow)) ackPeer(ctx, flow);
   else if (live) passAck(ctx, flow);
+}
+
+/** What comes for a connection that a RST ended gets one, as from a host without the socket. A new SYN waits for the thaw. */
+function answerReset(ctx: PlaneContext): void {
+  ctx.drop('no-flow');
+  if (!(ctx.packet.flags & TCP_SYN)) rstReply(ctx, OUTSIDE);
+}
+
+/** Where the bytes that are taken end: what was promised, and with nobody else to ask what custody still has room for. */
+function takenEdge(ctx: PlaneContext, flow: number): number {
+  const f = ctx.f;
+  return f.phase[flow] === LIVE ? f.maxEdge[flow]! : Math.max(f.maxEdge[flow]!, rightEdge(ctx, flow));
 }
 
 /** Bytes and FIN into custody, then the acknowledgement (never the other way round), then on to the guest. */
 function takeData(ctx: PlaneContext, flow: number, start: number, live: boolean): void {
   const { f, packet: p } = ctx;
-  const edge = Math.max(f.maxEdge[flow]!, live ? 0 : rightEdge(ctx, flow));
-  if (start > edge) {
-    ctx.drop('out-of-window');
-    return ackPeer(ctx, flow);
-  }
-  const taken = Math.min(p.payloadLen, edge - start);
+  const taken = Math.min(p.payloadLen, takenEdge(ctx, flow) - start);
   ctx.custody.insert(flow, start, ctx.out.buffer, p.payload, taken);
-  if (p.flags & TCP_FIN && taken === p.payloadLen && f.inFin[flow]! < 0) f.inFin[flow] = start + p.payloadLen;
-  if (start + taken > f.peerNxt[flow]!) f.peerNxt[flow] = start + taken;
-  if (f.inFin[flow]! >= 0 && f.peerNxt[flow]! === f.inFin[flow]) f.peerNxt[flow] = f.inFin[flow]! + 1;
-  f.reopenAt[flow] = 0;
+  const end = start + taken;
+  const fin = (p.flags & TCP_FIN) !== 0 && taken === p.payloadLen && f.inFin[flow] === NO_FIN;
+  if (fin && end >= f.peerNxt[flow]!) f.inFin[flow] = end;
+  if (end > f.peerNxt[flow]!) f.peerNxt[flow] = end;
+  if (f.inFin[flow] !== NO_FIN && f.peerNxt[flow] === f.inFin[flow]) f.peerNxt[flow] = f.inFin[flow]! + 1;
+  if (taken > 0) f.reopenAt[flow] = 0;
   if (live) play(ctx, flow);
   ackPeer(ctx, flow);
-  if (f.inFin[flow]! >= 0) updateState(f, flow);
-  if (live && (ackForGuest(ctx, flow) > f.ackedToGuest[flow]! || f.peerEdge[flow]! > f.edgeToGuest[flow]!)) ackGuest(ctx, flow);
+  if (f.inFin[flow] !== NO_FIN) updateState(f, flow);
+  const news = ackForGuest(ctx, flow) > f.ackedToGuest[flow]! || f.peerEdge[flow]! > f.edgeToGuest[flow]!;
+  if (live && news && !(f.flags[flow]! & REOPENING)) ackGuest(ctx, flow);
 }
 
 /** A pure ACK of the peer passes to the guest's socket, placed where that socket's RCV.NXT is or will be. */
@@ -78,24 +102,40 @@ function passAck(ctx: PlaneContext, flow: number): void {
 }
 
 function beforeSynchronized(ctx: PlaneContext, flow: number): void {
-  const { f, packet: p } = ctx;
+  const { f, g, packet: p } = ctx;
   if (p.flags & TCP_RST) {
-    f.flags[flow] = f.flags[flow]! | PEER_RESET;
-    updateState(f, flow);
+    if (!refusesConnect(ctx, flow)) return ctx.drop('blind-attack');
+    endByReset(ctx, flow, PEER_RESET);
+    if (f.phase[flow] === LIVE) rstGuest(ctx, flow);
+    return;
+  }
+  if (!(p.flags & TCP_SYN)) return ctx.drop('blind-attack');
+  if (f.openedByGuest[flow] === 0) {
+    // Answered when there is a listener; a new attempt of the peer counts instead of the one before.
+    if (!(p.flags & TCP_ACK)) recordFirstSyn(ctx, flow);
     return;
   }
   // The guest's connect was under way at the cut: the gateway completes it, the next socket finds it done.
-  if (f.openedByGuest[flow] === 1 && p.flags & TCP_SYN && p.flags & TCP_ACK && acceptSynAck(ctx, flow)) ackPeer(ctx, flow);
-  // A SYN of the peer is known already; it is answered when there is a listener.
+  if (!(p.flags & TCP_ACK) || !acceptSynAck(ctx, flow)) return;
+  f.flags[flow] = f.flags[flow]! | GREETING | MANAGED;
+  ackPeer(ctx, flow);
+  if (f.nextSyn[flow] !== 0) synAckAttached(ctx, flow, g.nextLeg[f.guest[flow]!]!);
+}
+
+/** A SYN that comes again says that the answer to it was lost; any other is an attack, or a peer that started anew (RFC 5961 §4). */
+function synInHold(ctx: PlaneContext, flow: number): void {
+  const { f, packet: p } = ctx;
+  if (inOffset(ctx, flow, p.seq) !== -1) return challenge(ctx, flow);
+  if (p.flags & TCP_ACK) return ackPeer(ctx, flow);
+  if (f.sndUna[flow]! >= 0) return challenge(ctx, flow);
+  synPeer(ctx, flow);
 }
 
 /** RFC 5961 §3: only a RST exactly at RCV.NXT ends the connection; one elsewhere in the window is challenged. */
 function resetFromPeer(ctx: PlaneContext, flow: number, start: number): void {
   const { f } = ctx;
-  if (isFinished(f.state[flow]!)) return;
   if (start === f.ackedToPeer[flow]) {
-    f.flags[flow] = f.flags[flow]! | PEER_RESET;
-    updateState(f, flow);
+    endByReset(ctx, flow, PEER_RESET);
     if (f.phase[flow] === LIVE) rstGuest(ctx, flow);
     return;
   }
@@ -104,7 +144,7 @@ function resetFromPeer(ctx: PlaneContext, flow: number, start: number): void {
 }
 
 /** A challenge ACK, at most CHALLENGES a second and flow. */
-function challenge(ctx: PlaneContext, flow: number): void {
+export function challenge(ctx: PlaneContext, flow: number): void {
   const { f } = ctx;
   ctx.drop('blind-attack');
   const second = Math.floor(ctx.now / 1000);
@@ -120,19 +160,16 @@ function challenge(ctx: PlaneContext, flow: number): void {
 /** The guest closed this connection and its FIN is acknowledged: the peer's FIN is, too; data is refused as a closed socket does. */
 function answerAsOwner(ctx: PlaneContext, flow: number, start: number, length: number): void {
   const { f, packet: p } = ctx;
-  if (length === 0) {
-    if (start < ackPoint(ctx, flow)) ackPeer(ctx, flow);
-    return;
+  if (length === 0) return;
+  if (start + p.payloadLen > ackPoint(ctx, flow)) {
+    // Data, or a FIN behind data that was lost: a closed socket has no room for it.
+    rstPeer(ctx, flow);
+    return endByReset(ctx, flow, GUEST_RESET);
   }
-  if (p.payloadLen > 0 && start + p.payloadLen > f.ackedToPeer[flow]!) {
-    f.flags[flow] = f.flags[flow]! | GUEST_RESET;
-    updateState(f, flow);
-    return rstPeer(ctx, flow);
-  }
-  if (p.flags & TCP_FIN) {
-    f.inFin[flow] = start + p.payloadLen;
-    f.peerNxt[flow] = Math.max(f.peerNxt[flow]!, f.inFin[flow]! + 1);
-    f.rcvNxt[flow] = f.inFin[flow]!;
+  if (p.flags & TCP_FIN && f.inFin[flow] === NO_FIN && start + p.payloadLen === f.ackedToPeer[flow]) {
+    f.inFin[flow] = f.rcvNxt[flow] = f.ackedToPeer[flow]!;
+    f.peerNxt[flow] = f.inFin[flow] + 1;
+    f.hold[flow] = 1;
   }
   ackPeer(ctx, flow);
   updateState(f, flow);

@@ -5,24 +5,24 @@
 import { TCP_ACK, TCP_FIN, TCP_RST } from '../rewrite/tcp.ts';
 import type { Seq } from '../rewrite/numbers.ts';
 import { seqAdd, seqDiff } from '../rewrite/numbers.ts';
-import { setAck, setTimestamps, setWindow, translateSack } from '../rewrite/translate.ts';
+import { setAck, setTimestamps, setWindow, stripOption, translateSack } from '../rewrite/translate.ts';
 import type { PlaneContext } from './context.ts';
 import {
-  CLOSED,
-  HANDSHAKE_DONE,
   HAS_AO,
   HAS_MD5,
   HAS_MPTCP,
   HAS_SACK,
   HAS_TS,
   HAS_WSCALE,
+  LACKS_SACK,
+  LACKS_WSCALE,
   MANAGED,
-  PEER_RESET,
+  REOPENING,
   SYNCHRONIZED,
   SYN_MPTCP,
 } from './flow.ts';
-import { updateState } from './state.ts';
-import { inOffset, outOffset, outSeq } from './windows.ts';
+import { notePeerReset, revive, updateState } from './state.ts';
+import { guestTimestamp, inOffset, outOffset, outSeq } from './windows.ts';
 
 /** Flag bits of the options on the SYN under the hand. */
 export function synOptions(ctx: PlaneContext): number {
@@ -55,6 +55,22 @@ export function recordPeerSyn(ctx: PlaneContext, flow: number): void {
   f.lastTsIn[flow] = p.tsVal;
 }
 
+/** Records the peer's SYN, the first or one of a new attempt: nobody has answered it yet. */
+export function recordFirstSyn(ctx: PlaneContext, flow: number): void {
+  const { f, packet: p } = ctx;
+  recordPeerSyn(ctx, flow);
+  const kept = f.flags[flow]! & (MANAGED | REOPENING);
+  f.flags[flow] = kept | synOptions(ctx) | (p.mptcpAt !== 0 ? SYN_MPTCP : 0);
+}
+
+/** Whether a RST of the peer ends a connection whose handshake is not done: exactly at its SYN, or acknowledging the guest's. */
+export function refusesConnect(ctx: PlaneContext, flow: number): boolean {
+  const { f, packet: p } = ctx;
+  return f.openedByGuest[flow] === 1
+    ? (p.flags & TCP_ACK) !== 0 && seqDiff(p.ack, f.outBase[flow]! as Seq) === 0
+    : seqDiff(p.seq, f.inBase[flow]! as Seq) === 0;
+}
+
 /** Records the peer's SYN-ACK: both ends are synchronised. An ACK of anything else than our ISN + 1 changes nothing. */
 export function acceptSynAck(ctx: PlaneContext, flow: number): boolean {
   const { f, packet: p } = ctx;
@@ -63,100 +79,98 @@ export function acceptSynAck(ctx: PlaneContext, flow: number): boolean {
   f.sndUna[flow] = 0;
   const mptcp = f.flags[flow]! & SYN_MPTCP && p.mptcpAt !== 0 ? HAS_MPTCP : 0;
   f.flags[flow] = agreeOptions(f.flags[flow]!, synOptions(ctx)) | SYNCHRONIZED | mptcp;
-  if (!(f.flags[flow]! & HAS_WSCALE)) f.peerShift[flow] = f.announcedShift[flow] = f.guestShift[flow] = 0;
+  if (!(f.flags[flow] & HAS_WSCALE)) f.peerShift[flow] = f.announcedShift[flow] = f.guestShift[flow] = 0;
   // The SYN's own window was never scaled.
   f.ackedToPeer[flow] = 0;
-  f.maxEdge[flow] = f.guestEdge[flow]!;
+  f.maxEdge[flow] = Math.max(f.maxEdge[flow]!, f.guestEdge[flow]!);
   updateState(f, flow);
   return true;
 }
 
-/** Records what a segment of a live flow shows. False when it may not pass. */
-export function recordFromPeer(ctx: PlaneContext, flow: number): boolean {
+/** Records what a segment of a live flow shows. What its receiver will not accept (RFC 9293 §3.10.7.4) is not recorded. */
+export function recordFromPeer(ctx: PlaneContext, flow: number): void {
   const { f, packet: p } = ctx;
   const start = inOffset(ctx, flow, p.seq);
   const data = start + p.payloadLen;
   if (p.flags & TCP_RST) {
     // Only the guest's kernel knows its RCV.NXT; it lies between what it acknowledged and what was sent to it.
-    if (start >= f.rcvNxt[flow]! && start <= f.peerNxt[flow]!) {
-      f.flags[flow] = f.flags[flow]! | PEER_RESET;
-      updateState(f, flow);
-    }
-    return true;
+    if (start >= f.rcvNxt[flow]! && start <= f.peerNxt[flow]!) notePeerReset(ctx, flow);
+    return;
   }
+  const end = p.flags & TCP_FIN ? data + 1 : data;
   // A window probe may lie one byte beyond the edge.
-  if (start <= f.maxEdge[flow]! + 1) {
-    if (p.flags & TCP_FIN && f.inFin[flow]! < 0) f.inFin[flow] = data;
-    const end = p.flags & TCP_FIN ? data + 1 : data;
-    if (end > f.peerNxt[flow]!) f.peerNxt[flow] = end;
-    if (p.payloadLen > 0) f.reopenAt[flow] = 0;
-  } else if (f.flags[flow]! & MANAGED) {
-    ctx.drop('out-of-window');
-    return false;
-  }
-  if (p.flags & TCP_ACK) recordAck(ctx, flow);
-  if (p.tsAt !== 0 && seqDiff(p.tsVal as Seq, f.lastTsIn[flow]! as Seq) > 0) f.lastTsIn[flow] = p.tsVal;
-  return true;
+  if (!(p.flags & TCP_ACK) || end < f.rcvNxt[flow]! || start > f.maxEdge[flow]! + 1) return;
+  if (!recordAck(ctx, flow, start)) return;
+  if (p.tsAt !== 0) noteTimestamp(ctx, flow, start);
+  if (p.flags & TCP_FIN && f.inFin[flow]! < 0 && data >= f.peerNxt[flow]!) f.inFin[flow] = data;
+  if (end > f.peerNxt[flow]!) f.peerNxt[flow] = end;
+  if (p.payloadLen > 0) f.reopenAt[flow] = 0;
+  revive(ctx, flow);
 }
 
-/** Takes the peer's acknowledgement and window into the record. False when it acknowledges what was never sent. */
-export function recordAck(ctx: PlaneContext, flow: number): boolean {
+/** TS.Recent: the latest TSval of a segment that begins where the peer was acknowledged to, or before (RFC 7323 §4.3). */
+export function noteTimestamp(ctx: PlaneContext, flow: number, start: number): void {
+  const { f, packet: p } = ctx;
+  if (start <= f.ackedToPeer[flow]! && seqDiff(p.tsVal as Seq, f.lastTsIn[flow]! as Seq) > 0)
+    f.lastTsIn[flow] = p.tsVal;
+}
+
+/**
+ * Takes the peer's acknowledgement and window into the record. False when it acknowledges what was never sent, or what is further
+ * back than any window the peer ever gave (RFC 5961 §5). `start` is the offset of the segment.
+ */
+export function recordAck(ctx: PlaneContext, flow: number, start: number): boolean {
   const { f, packet: p } = ctx;
   const ack = outOffset(ctx, flow, p.ack);
-  if (ack > f.sndNxt[flow]!) return false;
   const una = f.sndUna[flow]!;
-  if (ack >= una) {
+  const unit = 2 ** f.peerShift[flow]!;
+  if (ack > f.sndNxt[flow]! || ack < una - 0xffff * unit) return false;
+  if (ack < una) return true;
+  const edge = ack + p.window * unit;
+  // An older segment that comes late does not take back what a later one gave (SND.WL1, SND.WL2).
+  if (ack > una || edge > f.peerEdge[flow]! || start + p.payloadLen >= f.peerNxt[flow]!) {
     f.peerWindow[flow] = p.window;
-    f.peerEdge[flow] = ack + p.window * 2 ** f.peerShift[flow]!;
-    if (ack > una) {
-      f.sndUna[flow] = ack;
-      if (una < 0 || f.outFin[flow]! >= 0) updateState(f, flow);
-    }
-    f.flags[flow] = f.flags[flow]! | HANDSHAKE_DONE;
+    f.peerEdge[flow] = edge;
+  }
+  if (ack > una) {
+    f.sndUna[flow] = ack;
+    if (una < 0 || f.outFin[flow]! >= 0) updateState(f, flow);
   }
   return true;
 }
 
 /** Translates ACK, window, SACK and TSecr of a MANAGED flow's segment to the guest's current socket. */
 export function translateForGuest(ctx: PlaneContext, flow: number): void {
+  if (ctx.packet.flags & TCP_ACK) translateAck(ctx, flow);
+  translateTsEcr(ctx, flow);
+}
+
+function translateAck(ctx: PlaneContext, flow: number): void {
   const { f, packet: p } = ctx;
   const delta = f.delta[flow]!;
-  if (p.flags & TCP_ACK) {
-    const sent = f.guestNxt[flow]!;
-    const ack = outOffset(ctx, flow, p.ack);
-    if (ack > sent && ack <= f.sndNxt[flow]!) {
-      setAck(p, seqAdd(outSeq(ctx, flow, sent), -delta));
-      const shift = f.peerShift[flow]!;
-      setWindow(p, Math.min(0xffff, p.window + Math.floor((ack - sent) / 2 ** shift)));
-      f.ackedToGuest[flow] = sent;
-    } else {
-      setAck(p, seqAdd(p.ack, -delta));
-      f.ackedToGuest[flow] = ack;
-    }
+  const sent = f.guestNxt[flow]!;
+  const ack = outOffset(ctx, flow, p.ack);
+  const given = ack > sent && ack <= f.sndNxt[flow]! ? sent : ack;
+  // The right edge stays where the peer has put it, whatever the acknowledgement is cut to (S47).
+  const shift = f.peerShift[flow]!;
+  const unscaled = (f.flags[flow]! & LACKS_WSCALE) !== 0;
+  if (unscaled) setWindow(p, Math.min(0xffff, p.window * 2 ** shift + (ack - given)));
+  else if (given !== ack) setWindow(p, Math.min(0xffff, p.window + Math.floor((ack - given) / 2 ** shift)));
+  setAck(p, seqAdd(outSeq(ctx, flow, given), -delta));
+  if (given <= sent) {
+    f.ackedToGuest[flow] = given;
     f.edgeToGuest[flow] = f.peerEdge[flow]!;
-    if (p.sackAt !== 0) {
-      const highest = seqAdd(outSeq(ctx, flow, sent), -delta);
-      // What the current socket has not sent is custody's or the old socket's affair.
-      translateSack(p, -delta, seqAdd(highest, -Math.min(2 ** 30, sent - f.nextBase[flow]!)), highest);
-    }
   }
-  translateTsEcr(ctx, flow);
+  if (p.sackAt === 0) return;
+  if (f.flags[flow]! & LACKS_SACK) return stripOption(p, p.sackAt);
+  const highest = seqAdd(outSeq(ctx, flow, sent), -delta);
+  // What the current socket has not sent is custody's or the old socket's affair.
+  translateSack(p, -delta, seqAdd(highest, -Math.min(2 ** 30, sent - f.socketBase[flow]!)), highest);
 }
 
 /** TSecr back to the guest's own clock; a value from before its socket becomes the socket's first (S18). */
 export function translateTsEcr(ctx: PlaneContext, flow: number): void {
   const { f, packet: p } = ctx;
   if (p.tsAt === 0 || !(p.flags & TCP_ACK) || !(f.flags[flow]! & MANAGED)) return;
-  const echoed = (p.tsEcr - f.tsDelta[flow]!) >>> 0;
-  const floor = f.tsFloor[flow]!;
-  setTimestamps(p, p.tsVal, f.splices[flow]! > 0 && seqDiff(echoed as Seq, floor as Seq) < 0 ? floor : echoed);
-}
-
-/** Whether a flow ended by a reset that the guest's later segments prove was not accepted. */
-export function revive(ctx: PlaneContext, flow: number): void {
-  const { f } = ctx;
-  if (f.state[flow] === CLOSED && f.flags[flow]! & PEER_RESET) {
-    f.flags[flow] = f.flags[flow]! & ~PEER_RESET;
-    updateState(f, flow);
-  }
+  setTimestamps(p, p.tsVal, guestTimestamp(ctx, flow, p.tsEcr));
 }

@@ -6,38 +6,29 @@
  * and an ACK never exceeds what that socket has sent (S47). While the gateway holds the peer's bytes, the packet does not pass at
  * all: `hold.ts` takes it.
  */
+import { DROP_REASONS } from '../rewrite/drops.ts';
 import { TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN } from '../rewrite/tcp.ts';
-import type { Ipv4, Port, Seq } from '../rewrite/numbers.ts';
-import { seqAdd, seqDiff } from '../rewrite/numbers.ts';
+import type { Ipv4, Port } from '../rewrite/numbers.ts';
+import { seqAdd } from '../rewrite/numbers.ts';
 import { finish, setAck, setDestination, stripOption } from '../rewrite/translate.ts';
 import type { PlaneContext } from './context.ts';
+import { udpFromPeer } from './datagrams.ts';
 import { rstReply } from './emit.ts';
-import {
-  ESTABLISHED,
-  FROZEN,
-  LIVE,
-  MANAGED,
-  OWNED,
-  PEER_RESET,
-  REOPENING,
-  SYNCHRONIZED,
-  SYN_MPTCP,
-  TCP,
-  UDP,
-  isFinished,
-} from './flow.ts';
+import { FROZEN, LACKS_SACK, LACKS_WSCALE, LIVE, MANAGED, OWNED, REOPENING, SYNCHRONIZED, TCP, UDP } from './flow.ts';
 import { GUEST_RUNNING } from './guests.ts';
-import { holdFromPeer } from './hold.ts';
+import { challenge, holdFromPeer } from './hold.ts';
 import {
   acceptSynAck,
+  recordFirstSyn,
   recordFromPeer,
-  recordPeerSyn,
-  synOptions,
+  refusesConnect,
   translateForGuest,
   translateTsEcr,
 } from './inbound-record.ts';
 import { OUTSIDE, deviceOfLeg } from './out-queue.ts';
-import { updateState } from './state.ts';
+import { holdAgain } from './player.ts';
+import { isOver, notePeerReset, updateState } from './state.ts';
+import { inOffset } from './windows.ts';
 
 const SYN_ONLY = TCP_SYN;
 const SYN_BITS = TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN;
@@ -60,23 +51,45 @@ function countIn(ctx: PlaneContext, flow: number): void {
 
 function tcpFromPeer(ctx: PlaneContext): void {
   const { f, packet: p } = ctx;
+  // What a damaged segment says would be recorded, or held as the guest's bytes.
+  if (!p.verifyL4Checksum()) return ctx.count(DROP_REASONS['bad-l4-checksum']);
   let flow = ctx.flows.findOutside(TCP, p.dstPort, p.src, p.srcPort);
-  if (flow >= 0 && (p.flags & SYN_BITS) === SYN_ONLY && isFinished(f.state[flow]!) && f.phase[flow] === LIVE) {
+  if (flow >= 0 && (p.flags & SYN_BITS) === SYN_ONLY && f.phase[flow] === LIVE && isOver(f, flow)) {
     // The peer uses the same ports for a new connection.
     ctx.end(flow);
     flow = -1;
   }
   if (flow < 0) return openFromPeer(ctx);
   countIn(ctx, flow);
-  if (f.phase[flow] !== LIVE || f.hold[flow] === 1 || f.flags[flow]! & OWNED) return holdFromPeer(ctx, flow);
+  const flags = f.flags[flow]!;
+  if (f.hold[flow] === 1 || flags & OWNED) return holdFromPeer(ctx, flow);
   if (p.flags & TCP_SYN) return synFromPeer(ctx, flow);
+  if (flags & MANAGED && outgrowsGuest(ctx, flow)) {
+    holdAgain(ctx, flow);
+    return holdFromPeer(ctx, flow);
+  }
   passToGuest(ctx, flow);
+}
+
+/**
+ * Whether a segment goes beyond the window of the guest's current socket. The peer may have been promised more: by an older
+ * socket, or where an edge was rounded up to the scale that the peer knows. That is custody's to take.
+ */
+function outgrowsGuest(ctx: PlaneContext, flow: number): boolean {
+  const { f, packet: p } = ctx;
+  if (p.payloadLen === 0 || p.flags & TCP_RST || !(f.flags[flow]! & SYNCHRONIZED)) return false;
+  const end = inOffset(ctx, flow, p.seq) + p.payloadLen;
+  return end > f.guestEdge[flow]! && end <= f.maxEdge[flow]!;
 }
 
 /** A first SYN makes a flow when its port is published (S15: one for a frozen listener waits in the table). */
 function openFromPeer(ctx: PlaneContext): void {
   const { f, g, packet: p } = ctx;
-  if ((p.flags & SYN_BITS) !== SYN_ONLY) return ctx.drop('no-flow');
+  if ((p.flags & SYN_BITS) !== SYN_ONLY) {
+    // As a host without that socket: the peer learns at once that nobody is there.
+    rstReply(ctx, OUTSIDE);
+    return ctx.drop('no-flow');
+  }
   const guest = ctx.ports.publishedGuest(TCP, p.dstPort);
   if (guest < 0) {
     rstReply(ctx, OUTSIDE);
@@ -94,11 +107,11 @@ function openFromPeer(ctx: PlaneContext): void {
   f.epoch[flow] = g.epoch[guest]!;
   f.openedByGuest[flow] = 0;
   countIn(ctx, flow);
-  recordPeerSyn(ctx, flow);
-  f.flags[flow] = synOptions(ctx) | (p.mptcpAt !== 0 ? SYN_MPTCP : 0);
+  recordFirstSyn(ctx, flow);
   updateState(f, flow);
   if (g.state[guest] !== GUEST_RUNNING) {
     f.phase[flow] = FROZEN;
+    f.hold[flow] = 1;
     f.flags[flow] = f.flags[flow]! | MANAGED | REOPENING;
     return;
   }
@@ -108,8 +121,15 @@ function openFromPeer(ctx: PlaneContext): void {
 /** A SYN or SYN-ACK of the peer in a flow that exists. */
 function synFromPeer(ctx: PlaneContext, flow: number): void {
   const { f, packet: p } = ctx;
-  if (p.flags & TCP_ACK && f.openedByGuest[flow] === 1) {
-    if (!(f.flags[flow]! & SYNCHRONIZED)) acceptSynAck(ctx, flow);
+  const synchronized = (f.flags[flow]! & SYNCHRONIZED) !== 0;
+  if (!(p.flags & TCP_ACK)) {
+    // RFC 5961 §4. A peer that started anew answers the challenge with RST, and then its SYN opens a new flow.
+    if (synchronized && inOffset(ctx, flow, p.seq) !== -1) return challenge(ctx, flow);
+    if (!synchronized && f.openedByGuest[flow] === 0) recordFirstSyn(ctx, flow);
+  } else if (f.openedByGuest[flow] === 1) {
+    if (!synchronized) acceptSynAck(ctx, flow);
+    if (f.flags[flow]! & LACKS_WSCALE && p.wscaleAt !== 0) stripOption(p, p.wscaleAt);
+    if (f.flags[flow]! & LACKS_SACK && p.sackPermAt !== 0) stripOption(p, p.sackPermAt);
     if (f.delta[flow] !== 0) setAck(p, seqAdd(p.ack, -f.delta[flow]!));
     translateTsEcr(ctx, flow);
   }
@@ -128,41 +148,14 @@ function passSyn(ctx: PlaneContext, flow: number): void {
 function passToGuest(ctx: PlaneContext, flow: number): void {
   const { f, packet: p } = ctx;
   const flags = f.flags[flow]!;
-  if (flags & SYNCHRONIZED) {
-    if (!recordFromPeer(ctx, flow)) return;
-  } else if (p.flags & TCP_RST && p.flags & TCP_ACK && seqDiff(p.ack, f.outBase[flow]! as Seq) === 0) {
+  if (flags & SYNCHRONIZED) recordFromPeer(ctx, flow);
+  else if (p.flags & TCP_RST) {
     // Connection refused.
-    f.flags[flow] = flags | PEER_RESET;
-    updateState(f, flow);
-    if (f.delta[flow] !== 0) setAck(p, seqAdd(p.ack, -f.delta[flow]!));
+    if (refusesConnect(ctx, flow)) notePeerReset(ctx, flow);
+    if (f.delta[flow] !== 0 && p.flags & TCP_ACK) setAck(p, seqAdd(p.ack, -f.delta[flow]!));
   }
   setDestination(p, f.guestAddress[flow]! as Ipv4, f.guestPort[flow]! as Port);
   if (flags & MANAGED && flags & SYNCHRONIZED) translateForGuest(ctx, flow);
-  finish(p);
-  ctx.forward(deviceOfLeg(f.leg[flow]!));
-}
-
-function udpFromPeer(ctx: PlaneContext): void {
-  const { f, g, packet: p } = ctx;
-  let flow = ctx.flows.findOutside(UDP, p.dstPort, p.src, p.srcPort);
-  if (flow < 0) {
-    const guest = ctx.ports.publishedGuest(UDP, p.dstPort);
-    if (guest < 0) return ctx.drop('closed-port');
-    const guestPort = ctx.ports.publishedPort(UDP, p.dstPort);
-    ctx.ports.acquire(UDP, guest, guestPort);
-    flow = ctx.flows.create(UDP, guest, g.address[guest]!, guestPort, p.dstPort, p.src, p.srcPort, ctx.now);
-    if (flow < 0) {
-      ctx.ports.release(UDP, guest, guestPort);
-      return ctx.drop('flow-table-full');
-    }
-    f.leg[flow] = g.leg[guest]!;
-    f.epoch[flow] = g.epoch[guest]!;
-    f.phase[flow] = g.state[guest] === GUEST_RUNNING ? LIVE : FROZEN;
-    f.state[flow] = ESTABLISHED;
-  }
-  countIn(ctx, flow);
-  if (f.phase[flow] !== LIVE) return ctx.drop('frozen-datagram');
-  setDestination(p, f.guestAddress[flow]! as Ipv4, f.guestPort[flow]! as Port);
   finish(p);
   ctx.forward(deviceOfLeg(f.leg[flow]!));
 }

@@ -108,7 +108,7 @@ export function showFlow(arena: Arena, names: ListingNames, id: number): FlowDet
       rcvNxt: f.rcvNxt[slot] ?? 0,
       peerNxt: f.peerNxt[slot] ?? 0,
       delta,
-      attachOffset: f.nextBase[slot] ?? 0,
+      attachOffset: f.socketBase[slot] ?? 0,
     },
     windows: {
       peerWindow: f.peerWindow[slot] ?? 0,

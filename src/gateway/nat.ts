@@ -6,7 +6,8 @@
  * Limits: one outside address; ports 1–1023 are given only when the guest itself used the same number.
  */
 import type { Arena } from './arena.ts';
-import { UDP } from './flow.ts';
+import { GAUGE } from './arena.ts';
+import { TCP, UDP } from './flow.ts';
 
 const PUBLISHED = 1;
 const MAPPED = 2;
@@ -14,11 +15,24 @@ const LOWEST = 1024;
 
 export class PortMap {
   readonly #arena: Arena;
-  /** (protocol, guest slot, guest port) → outside port and how many flows use it. Rebuilt by `retain`/`publish`. */
+  /** (protocol, guest slot, guest port) → outside port and how many flows use it; rebuilt from the arena when the pump starts. */
   readonly #byTarget = new Map<number, { port: number; flows: number }>();
 
   constructor(arena: Arena) {
     this.#arena = arena;
+    for (let i = 0; i < arena.portKind.length; i++)
+      if (arena.portKind[i] !== 0) this.#byTarget.set(this.#targetAt(i), { port: i & 0xffff, flows: 0 });
+    const { flows: f, gauges } = arena;
+    for (let flow = 0; flow < gauges[GAUGE.highWater]!; flow++) {
+      if (f.flowId[flow] === 0) continue;
+      const known = this.#byTarget.get(this.#target(f.proto[flow]!, f.guest[flow]!, f.guestPort[flow]!));
+      if (known !== undefined) known.flows++;
+    }
+  }
+
+  /** The target that an entry of the arena's port table leads to. */
+  #targetAt(i: number): number {
+    return this.#target(i >= 65536 ? UDP : TCP, this.#arena.portGuest[i]! - 1, this.#arena.portTarget[i]!);
   }
 
   #index(proto: number, port: number): number {
@@ -93,14 +107,15 @@ export class PortMap {
   unpublish(guest: number): void {
     for (let i = 0; i < this.#arena.portKind.length; i++) {
       if (this.#arena.portKind[i] !== PUBLISHED || this.#arena.portGuest[i] !== guest + 1) continue;
-      const proto = i >= 65536 ? UDP : 6;
-      const key = this.#target(proto, guest, this.#arena.portTarget[i]!);
+      const key = this.#targetAt(i);
       const known = this.#byTarget.get(key);
+      // Two outside ports may lead to one port of the guest; the mapping is that of the last.
+      const mapping = known?.port === (i & 0xffff);
       // Flows that still end keep the port until the last of them is gone.
-      if (known !== undefined && known.flows > 0) this.#arena.portKind[i] = MAPPED;
+      if (mapping && known.flows > 0) this.#arena.portKind[i] = MAPPED;
       else {
         this.#arena.portKind[i] = 0;
-        this.#byTarget.delete(key);
+        if (mapping) this.#byTarget.delete(key);
       }
     }
   }

@@ -14,7 +14,10 @@ export function recordGuestSyn(ctx: PlaneContext, flow: number): void {
   f.announcedShift[flow] = f.guestShift[flow]!;
   f.guestMss[flow] = p.mssAt !== 0 ? p.mss : 536;
   f.guestEdge[flow] = p.window;
+  f.socketMss[flow] = f.guestMss[flow]!;
+  f.socketBase[flow] = 0;
   f.tsFloor[flow] = p.tsVal;
+  f.guestTs[flow] = p.tsVal;
   f.lastTsOut[flow] = p.tsVal;
   f.lastTsOutAt[flow] = ctx.now;
 }
@@ -25,7 +28,7 @@ export function recordSynAck(ctx: PlaneContext, flow: number): void {
   recordGuestSyn(ctx, flow);
   const mptcp = f.flags[flow]! & SYN_MPTCP && p.mptcpAt !== 0 ? HAS_MPTCP : 0;
   f.flags[flow] = agreeOptions(f.flags[flow]!, synOptions(ctx)) | SYNCHRONIZED | mptcp;
-  if (!(f.flags[flow]! & HAS_WSCALE)) f.peerShift[flow] = f.announcedShift[flow] = f.guestShift[flow] = 0;
-  f.maxEdge[flow] = f.guestEdge[flow]!;
+  if (!(f.flags[flow] & HAS_WSCALE)) f.peerShift[flow] = f.announcedShift[flow] = f.guestShift[flow] = 0;
+  f.maxEdge[flow] = Math.max(f.maxEdge[flow]!, f.guestEdge[flow]!);
   updateState(f, flow);
 }

@@ -6,6 +6,7 @@
  * passed; the socket of an announced attach gets its handshake from `splice.ts`; a frozen guest's old socket is read as
  * evidence only; everything else is fenced and answered with RST (S40, S48).
  */
+import { DROP_REASONS } from '../rewrite/drops.ts';
 import { TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN } from '../rewrite/tcp.ts';
 import type { Port, Seq } from '../rewrite/numbers.ts';
 import { seqAdd, seqDiff } from '../rewrite/numbers.ts';
@@ -21,29 +22,31 @@ import {
 } from '../rewrite/translate.ts';
 import { CUSTODY_LIMIT } from './arena.ts';
 import type { PlaneContext } from './context.ts';
-import { ackGuest, ackPeer, rstReply } from './emit.ts';
+import { udpFromGuest } from './datagrams.ts';
+import { ackGuest, ackPeer, rstPeer, rstReply, synAckGuest } from './emit.ts';
 import {
   ATTACHING,
-  ESTABLISHED,
+  GREETING,
   GUEST_RESET,
   HAS_TS,
   LIVE,
   MANAGED,
+  OWNED,
+  PROBED,
   REOPENING,
   SYNCHRONIZED,
   SYN_MPTCP,
   TCP,
   UDP,
-  isFinished,
 } from './flow.ts';
 import { GUEST_FROZEN, GUEST_RUNNING } from './guests.ts';
-import { revive, synOptions } from './inbound-record.ts';
+import { synOptions } from './inbound-record.ts';
 import { recordGuestSyn, recordSynAck } from './outbound-record.ts';
 import { OUTSIDE, deviceOfLeg } from './out-queue.ts';
-import { guestAcked } from './player.ts';
+import { guestAcked, worthTelling } from './player.ts';
 import { attachedSegment, reopened } from './splice.ts';
-import { updateState } from './state.ts';
-import { ackPoint, inOffset, inSeq, outOffset, outSeq, promiseWindow, rightEdge } from './windows.ts';
+import { endByReset, isOver, revive, updateState } from './state.ts';
+import { ackPoint, inOffset, inSeq, outOffset, outSeq, promise, shownTimestamp } from './windows.ts';
 
 const SYN_BITS = TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN;
 
@@ -52,7 +55,8 @@ export function fromGuest(ctx: PlaneContext, leg: number): void {
   const p = ctx.packet;
   const guest = ctx.guests.byAddress(p.src);
   if (guest === undefined) return ctx.drop('unknown-guest');
-  if (p.dst === ctx.settings.outsideAddress) return ctx.drop('hairpin');
+  // Guests of one gateway do not reach each other through it yet.
+  if (p.dst === ctx.settings.outsideAddress || ctx.inPool(p.dst)) return ctx.drop('hairpin');
   if (p.proto === TCP) tcpFromGuest(ctx, guest, leg);
   else if (p.proto === UDP) udpFromGuest(ctx, guest, leg);
   else ctx.drop('icmp-error');
@@ -72,31 +76,39 @@ function fence(ctx: PlaneContext, leg: number): void {
 
 function tcpFromGuest(ctx: PlaneContext, guest: number, leg: number): void {
   const { f, g, packet: p } = ctx;
+  if (!p.verifyL4Checksum()) return ctx.count(DROP_REASONS['bad-l4-checksum']);
   const opening = (p.flags & SYN_BITS) === TCP_SYN;
-  let flow = ctx.flows.findGuest(TCP, p.src, p.srcPort, p.dst, p.dstPort);
-  if (flow >= 0 && opening && isFinished(f.state[flow]!) && f.phase[flow] === LIVE && g.leg[guest] === leg) {
-    ctx.end(flow);
-    flow = -1;
-  }
+  const flow = ctx.flows.findGuest(TCP, p.src, p.srcPort, p.dst, p.dstPort);
   if (flow < 0) {
     if (g.leg[guest] !== leg || g.state[guest] !== GUEST_RUNNING) return fence(ctx, leg);
-    if (!opening) {
-      rstReply(ctx, deviceOfLeg(leg));
-      return ctx.drop('no-flow');
-    }
-    return openFromGuest(ctx, guest, leg);
+    if (opening) return openFromGuest(ctx, guest, leg);
+    rstReply(ctx, deviceOfLeg(leg));
+    return ctx.drop('no-flow');
   }
-  if (f.phase[flow] === LIVE) {
-    if (f.leg[flow] !== leg) return fence(ctx, leg);
-    countOut(ctx, flow);
-    if (p.flags & TCP_SYN) synFromGuest(ctx, flow);
-    else passToPeer(ctx, flow);
-    return;
-  }
-  if (f.phase[flow] === ATTACHING && g.nextLeg[guest] === leg && (f.nextSyn[flow] === 1 || opening))
+  if (f.phase[flow] === LIVE) return liveSegment(ctx, flow, leg, opening);
+  if (f.phase[flow] === ATTACHING && g.nextLeg[guest] === leg && (f.nextSyn[flow] !== 0 || opening))
     return attachedSegment(ctx, flow, leg);
   if (f.leg[flow] === leg && g.state[guest] === GUEST_FROZEN) return evidence(ctx, flow);
   fence(ctx, leg);
+}
+
+function liveSegment(ctx: PlaneContext, flow: number, leg: number, opening: boolean): void {
+  const { f, packet: p } = ctx;
+  if (f.leg[flow] !== leg) return fence(ctx, leg);
+  if (opening && (isOver(f, flow) || f.flags[flow]! & OWNED)) {
+    // The guest uses the same ports for a new connection.
+    const guest = f.guest[flow]!;
+    ctx.end(flow);
+    return openFromGuest(ctx, guest, leg);
+  }
+  countOut(ctx, flow);
+  if (f.flags[flow]! & OWNED) {
+    // No socket of the guest may have this 4-tuple: what is left of one learns that its connection is over.
+    rstReply(ctx, deviceOfLeg(leg));
+    return ctx.drop('no-flow');
+  }
+  if (p.flags & TCP_SYN) synFromGuest(ctx, flow, leg);
+  else passToPeer(ctx, flow);
 }
 
 function openFromGuest(ctx: PlaneContext, guest: number, leg: number): void {
@@ -120,20 +132,47 @@ function openFromGuest(ctx: PlaneContext, guest: number, leg: number): void {
 }
 
 /** A SYN or SYN-ACK of the guest in a flow that exists. */
-function synFromGuest(ctx: PlaneContext, flow: number): void {
+function synFromGuest(ctx: PlaneContext, flow: number, leg: number): void {
   const { f, packet: p } = ctx;
+  const flags = f.flags[flow]!;
   if (p.flags & TCP_ACK && f.openedByGuest[flow] === 0) {
-    if (f.flags[flow]! & REOPENING) {
+    if (flags & REOPENING) {
       if (!reopened(ctx, flow)) return;
-    } else if (!(f.flags[flow]! & SYNCHRONIZED)) {
-      f.outBase[flow] = seqAdd(p.seq, 1);
-      recordSynAck(ctx, flow);
+    } else if (!(flags & SYNCHRONIZED)) {
+      // One that answers an older attempt of the peer is not what the connection begins with.
+      if (seqDiff(p.ack, f.inBase[flow]! as Seq) === 0) {
+        f.outBase[flow] = seqAdd(p.seq, 1);
+        recordSynAck(ctx, flow);
+      }
+    } else if (seqDiff(p.seq, f.guestIsn[flow]! as Seq) !== 0) {
+      return ctx.drop('unannounced-syn');
+    } else if (flags & MANAGED && f.sndUna[flow]! >= 0) {
+      // The peer has its SYN-ACK; it is the answer to the guest that was lost.
+      return ackGuest(ctx, flow);
     }
   } else if (seqDiff(p.seq, f.guestIsn[flow]! as Seq) !== 0) {
-    // Only an announced attach may open the 4-tuple again.
-    return ctx.drop('unannounced-syn');
+    return unannounced(ctx, flow, leg);
+  } else if (flags & SYNCHRONIZED && flags & MANAGED && (f.splices[flow]! > 0 || flags & GREETING)) {
+    // The answer was the gateway's, and is again (S9).
+    return synAckGuest(ctx, flow);
   }
   passSyn(ctx, flow);
+}
+
+/**
+ * A SYN of the current leg with another ISN. Only an announced attach may open the 4-tuple of a connection again; it is
+ * challenged, as by a peer that still has it, so that a kernel without the old socket ends it by RST (RFC 9293 §3.5.1). An attempt
+ * that nobody has answered gives way to a new one.
+ */
+function unannounced(ctx: PlaneContext, flow: number, leg: number): void {
+  const { f } = ctx;
+  if (!(f.flags[flow]! & SYNCHRONIZED) && f.openedByGuest[flow] === 1) {
+    const guest = f.guest[flow]!;
+    ctx.end(flow);
+    return openFromGuest(ctx, guest, leg);
+  }
+  ctx.drop('unannounced-syn');
+  if (f.flags[flow]! & SYNCHRONIZED) ackGuest(ctx, flow);
 }
 
 function passSyn(ctx: PlaneContext, flow: number): void {
@@ -150,29 +189,45 @@ function passSyn(ctx: PlaneContext, flow: number): void {
 function evidence(ctx: PlaneContext, flow: number): void {
   const { f, packet: p } = ctx;
   ctx.drop('frozen');
-  if (p.flags & TCP_RST || !(p.flags & TCP_ACK) || f.cut[flow]! >= 0 || !(f.flags[flow]! & SYNCHRONIZED)) return;
+  const flags = f.flags[flow]!;
+  if (f.cut[flow]! >= 0 || !(flags & SYNCHRONIZED) || isOver(f, flow)) return;
+  if (p.flags & TCP_RST) {
+    if (!(flags & PROBED)) return;
+    // Nobody is there: the connection had ended, and its RST was lost on the way.
+    rstPeer(ctx, flow);
+    return endByReset(ctx, flow, GUEST_RESET);
+  }
+  if (!(p.flags & TCP_ACK)) return;
   const ack = inOffset(ctx, flow, p.ack);
   if (ack <= f.rcvNxt[flow]! || ack > f.peerNxt[flow]!) return;
   f.rcvNxt[flow] = ack;
   ctx.custody.release(flow, ack);
   if (ackPoint(ctx, flow) > f.ackedToPeer[flow]!) ackPeer(ctx, flow);
+  updateState(f, flow);
 }
 
 function passToPeer(ctx: PlaneContext, flow: number): void {
   const { f, packet: p } = ctx;
   if (!(f.flags[flow]! & SYNCHRONIZED)) {
+    // The listener refuses. In a connect, a RST ends an old connection of the peer, not the attempt (RFC 9293 §3.5.1).
+    if (p.flags & TCP_RST && f.openedByGuest[flow] === 0) endByReset(ctx, flow, GUEST_RESET);
+    if (f.delta[flow] !== 0) setSeq(p, seqAdd(p.seq, f.delta[flow]!));
     setSource(p, ctx.settings.outsideAddress, f.outsidePort[flow]! as Port);
     finish(p);
     return ctx.forward(OUTSIDE);
   }
+  if (p.flags & TCP_RST) return passReset(ctx, flow);
+  const start = outOffset(ctx, flow, seqAdd(p.seq, f.delta[flow]!));
+  if (f.flags[flow]! & REOPENING && start !== f.guestNxt[flow]) return ctx.drop('no-flow');
   revive(ctx, flow);
-  const seq = seqAdd(p.seq, f.delta[flow]!);
-  const start = outOffset(ctx, flow, seq);
+  // A listener that answers a repeated SYN by an ACK had made the connection after all (RFC 5961 §4).
+  f.flags[flow] = f.flags[flow]! & ~(GREETING | REOPENING);
   const length = p.payloadLen + (p.flags & TCP_FIN ? 1 : 0);
-  if (!(p.flags & TCP_RST)) recordSent(ctx, flow, start, length);
-  const acked = p.flags & TCP_ACK ? recordGuestAck(ctx, flow) : true;
-  if (f.flags[flow]! & MANAGED) return acked ? passManaged(ctx, flow, start, length) : ctx.drop('bad-ack');
-  passPlain(ctx, flow);
+  const next = f.guestNxt[flow]!;
+  recordSent(ctx, flow, start, length);
+  const acked = p.flags & TCP_ACK ? recordGuestAck(ctx, flow, length === 0 && start === next) : true;
+  if (f.flags[flow] & MANAGED) return acked ? passManaged(ctx, flow, start, length, next) : ctx.drop('bad-ack');
+  passPlain(ctx, flow, acked);
 }
 
 function recordSent(ctx: PlaneContext, flow: number, start: number, length: number): void {
@@ -187,85 +242,96 @@ function recordSent(ctx: PlaneContext, flow: number, start: number, length: numb
   if (p.flags & TCP_FIN) updateState(f, flow);
 }
 
-/** Takes the guest's acknowledgement and window into the record. False when it acknowledges what was never sent to it. */
-function recordGuestAck(ctx: PlaneContext, flow: number): boolean {
+/**
+ * Takes the guest's acknowledgement and window into the record. False when it acknowledges what was never sent to it. `pure` says
+ * that the segment carries nothing and stands at SND.NXT.
+ */
+function recordGuestAck(ctx: PlaneContext, flow: number, pure: boolean): boolean {
   const { f, packet: p } = ctx;
   const ack = inOffset(ctx, flow, p.ack);
   if (ack > f.peerNxt[flow]!) return false;
   const edge = ack + p.window * 2 ** f.guestShift[flow]!;
+  const repeated = pure && edge === f.guestEdge[flow]! && ack === f.rcvNxt[flow]!;
   if (edge > f.guestEdge[flow]!) f.guestEdge[flow] = edge;
   const before = f.rcvNxt[flow]!;
   if (ack > before) {
     f.rcvNxt[flow] = ack;
     if (f.inFin[flow]! >= 0) updateState(f, flow);
   }
-  if (f.hold[flow] === 1 || f.rangeCount[flow] !== 0) guestAcked(ctx, flow, ack, before);
+  if (f.hold[flow] === 1 || f.rangeCount[flow] !== 0) guestAcked(ctx, flow, ack, before, repeated);
   return true;
 }
 
 /** A flow that was never frozen: addresses change, and the window only where custody could not keep its promise (S46). */
-function passPlain(ctx: PlaneContext, flow: number): void {
+function passPlain(ctx: PlaneContext, flow: number, acked: boolean): void {
   const { f, packet: p } = ctx;
-  if (p.flags & TCP_RST) {
-    f.flags[flow] = f.flags[flow]! | GUEST_RESET;
-    updateState(f, flow);
-  } else if (p.flags & TCP_ACK) {
+  if (p.flags & TCP_ACK) {
     const unit = 2 ** f.announcedShift[flow]!;
-    let raw = p.window;
-    if (raw * unit > CUSTODY_LIMIT) {
-      raw = Math.floor(CUSTODY_LIMIT / unit);
-      setWindow(p, raw);
-    }
-    const ack = inOffset(ctx, flow, p.ack);
-    if (ack + raw * unit > f.maxEdge[flow]!) f.maxEdge[flow] = ack + raw * unit;
-    if (ack > f.ackedToPeer[flow]!) {
-      f.ackedToPeer[flow] = ack;
-      if (f.inFin[flow]! >= 0) updateState(f, flow);
+    if (p.window * unit > CUSTODY_LIMIT) setWindow(p, Math.floor(CUSTODY_LIMIT / unit));
+    if (acked) {
+      const ack = inOffset(ctx, flow, p.ack);
+      f.maxEdge[flow] = Math.max(f.maxEdge[flow]!, ack + p.window * unit);
+      if (ack > f.ackedToPeer[flow]!) {
+        f.ackedToPeer[flow] = ack;
+        if (f.inFin[flow]! >= 0) updateState(f, flow);
+      }
     }
   }
-  if (p.tsAt !== 0 && seqDiff(p.tsVal as Seq, f.lastTsOut[flow]! as Seq) >= 0) {
-    f.lastTsOut[flow] = p.tsVal;
-    f.lastTsOutAt[flow] = ctx.now;
-  }
+  if (p.tsAt !== 0) shownTimestamp(ctx, flow, p.tsVal);
   setSource(p, ctx.settings.outsideAddress, f.outsidePort[flow]! as Port);
   finish(p);
   ctx.forward(OUTSIDE);
 }
 
-function passManaged(ctx: PlaneContext, flow: number, start: number, length: number): void {
+/** `next` is what the guest's socket had sent before this segment. */
+function passManaged(ctx: PlaneContext, flow: number, start: number, length: number, next: number): void {
   const { f, packet: p } = ctx;
-  const custodyBusy = f.hold[flow] === 1 || f.rangeCount[flow] !== 0;
-  if (p.flags & TCP_RST) return passReset(ctx, flow, start);
-  if (length > 0 && start + length <= f.sndUna[flow]! && f.splices[flow]! > 0) {
+  const value = p.tsAt !== 0 && f.flags[flow]! & HAS_TS ? shownTimestamp(ctx, flow, p.tsVal) : p.tsVal;
+  const end = start + length;
+  if (length > 0 && end <= f.sndUna[flow]! && end > f.ackedToGuest[flow]!) {
     // The peer has all of it: the old socket had sent it. The new one learns so from us (S47).
     ackGuest(ctx, flow);
     if (ackPoint(ctx, flow) > f.ackedToPeer[flow]!) ackPeer(ctx, flow);
     return;
   }
-  const ack = ackPoint(ctx, flow);
-  const edge = rightEdge(ctx, flow);
-  if (custodyBusy && length === 0 && ack <= f.ackedToPeer[flow]! && edge <= f.maxEdge[flow]!) return;
+  const custodyBusy = f.hold[flow] === 1 || f.rangeCount[flow] !== 0;
+  // A keepalive or a window probe stands before what was sent, and is the peer's to answer.
+  const pure = length === 0 && start >= next;
+  if (custodyBusy && pure && ackPoint(ctx, flow) <= f.ackedToPeer[flow]! && !worthTelling(ctx, flow)) return;
   const guestAck = inOffset(ctx, flow, p.ack);
-  const finKnown = f.inFin[flow]! >= 0;
-  setWindow(p, promiseWindow(ctx, flow, ack, edge));
-  if (ack !== guestAck) setAck(p, inSeq(ctx, flow, ack));
-  if (p.sackAt !== 0 && (custodyBusy || ack !== guestAck)) translateSack(p, 0, inSeq(ctx, flow, ack), inSeq(ctx, flow, f.maxEdge[flow]!));
-  setSeq(p, outSeq(ctx, flow, start));
-  if (finKnown) updateState(f, flow);
-  translateTsVal(ctx, flow);
+  promise(ctx, flow);
+  const { ack } = ctx;
+  setWindow(p, ctx.window);
+  setAck(p, inSeq(ctx, flow, ack));
+  if (p.sackAt !== 0) {
+    // What the guest says of bytes the gateway sent it is the gateway's to know (S17).
+    const lowest = custodyBusy || ack !== guestAck ? ack : Math.max(f.playNxt[flow]!, ack - 2 ** 30);
+    translateSack(p, 0, inSeq(ctx, flow, lowest), inSeq(ctx, flow, f.maxEdge[flow]!));
+  }
+  // The old socket may have sent more than the new one has yet: an ACK from before that would be an old one to the peer.
+  setSeq(p, outSeq(ctx, flow, pure ? Math.max(start, f.sndNxt[flow]!) : start));
+  if (f.inFin[flow]! >= 0) updateState(f, flow);
+  if (p.tsAt !== 0 && f.flags[flow]! & HAS_TS) setTimestamps(p, value, p.tsEcr);
   setSource(p, ctx.settings.outsideAddress, f.outsidePort[flow]! as Port);
   finish(p);
   ctx.forward(OUTSIDE);
 }
 
 /** A RST must land on the peer's RCV.NXT, which a fresh socket may not have reached yet (S38). */
-function passReset(ctx: PlaneContext, flow: number, start: number): void {
+function passReset(ctx: PlaneContext, flow: number): void {
   const { f, packet: p } = ctx;
-  f.flags[flow] = f.flags[flow]! | GUEST_RESET;
-  setSeq(p, outSeq(ctx, flow, Math.max(start, f.sndUna[flow]!)));
-  if (p.flags & TCP_ACK) setAck(p, inSeq(ctx, flow, ackPoint(ctx, flow)));
-  translateTsVal(ctx, flow);
-  updateState(f, flow);
+  if (f.flags[flow]! & REOPENING) {
+    // The listener refuses what the peer thinks is open.
+    rstPeer(ctx, flow);
+    return endByReset(ctx, flow, GUEST_RESET);
+  }
+  if (f.flags[flow]! & MANAGED) {
+    const start = outOffset(ctx, flow, seqAdd(p.seq, f.delta[flow]!));
+    setSeq(p, outSeq(ctx, flow, Math.max(start, f.sndUna[flow]!)));
+    if (p.flags & TCP_ACK) setAck(p, inSeq(ctx, flow, ackPoint(ctx, flow)));
+    translateTsVal(ctx, flow);
+  }
+  endByReset(ctx, flow, GUEST_RESET);
   setSource(p, ctx.settings.outsideAddress, f.outsidePort[flow]! as Port);
   finish(p);
   ctx.forward(OUTSIDE);
@@ -275,35 +341,5 @@ function passReset(ctx: PlaneContext, flow: number, start: number): void {
 function translateTsVal(ctx: PlaneContext, flow: number): void {
   const { f, packet: p } = ctx;
   if (p.tsAt === 0 || !(f.flags[flow]! & HAS_TS)) return;
-  const value = (p.tsVal + f.tsDelta[flow]!) >>> 0;
-  if (seqDiff(value as Seq, f.lastTsOut[flow]! as Seq) >= 0) {
-    f.lastTsOut[flow] = value;
-    f.lastTsOutAt[flow] = ctx.now;
-  }
-  setTimestamps(p, value, p.tsEcr);
-}
-
-function udpFromGuest(ctx: PlaneContext, guest: number, leg: number): void {
-  const { f, g, packet: p } = ctx;
-  let flow = ctx.flows.findGuest(UDP, p.src, p.srcPort, p.dst, p.dstPort);
-  if (g.leg[guest] !== leg) return ctx.drop('fenced-epoch');
-  if (flow < 0) {
-    if (g.state[guest] !== GUEST_RUNNING) return ctx.drop('frozen');
-    const port = ctx.ports.acquire(UDP, guest, p.srcPort);
-    if (port < 0) return ctx.drop('no-outside-port');
-    flow = ctx.flows.create(UDP, guest, p.src, p.srcPort, port, p.dst, p.dstPort, ctx.now);
-    if (flow < 0) {
-      ctx.ports.release(UDP, guest, p.srcPort);
-      return ctx.drop('flow-table-full');
-    }
-    f.leg[flow] = leg;
-    f.epoch[flow] = g.epoch[guest]!;
-    f.openedByGuest[flow] = 1;
-    f.state[flow] = ESTABLISHED;
-  }
-  if (f.phase[flow] !== LIVE) return ctx.drop('frozen');
-  countOut(ctx, flow);
-  setSource(p, ctx.settings.outsideAddress, f.outsidePort[flow]! as Port);
-  finish(p);
-  ctx.forward(OUTSIDE);
+  setTimestamps(p, shownTimestamp(ctx, flow, p.tsVal), p.tsEcr);
 }

@@ -6,12 +6,24 @@
  */
 import type { PlaneContext } from './context.ts';
 import { rstPeer } from './emit.ts';
-import { CLOSED, ESTABLISHED, CLOSE_WAIT, FIN_WAIT_2, LIVE, SYN_RECEIVED, SYN_SENT, TCP, TIME_WAIT, UDP } from './flow.ts';
+import {
+  CLOSED,
+  CLOSE_WAIT,
+  ESTABLISHED,
+  FIN_WAIT_2,
+  GUEST_RESET,
+  LIVE,
+  PEER_RESET,
+  SYNCHRONIZED,
+  TIME_WAIT,
+  UDP,
+} from './flow.ts';
 import { GAUGE } from './arena.ts';
 import { fromPeer } from './inbound.ts';
 import { OUTSIDE } from './out-queue.ts';
 import { fromGuest } from './outbound.ts';
 import { playTimers } from './player.ts';
+import { isOver } from './state.ts';
 
 /** Idle times after which a flow is forgotten, milliseconds. Frozen flows never are. */
 const IDLE = {
@@ -68,8 +80,14 @@ export class Plane {
     if (ctx.now >= this.#expiryAt) {
       this.#expiryAt = ctx.now + EXPIRY_TICK;
       for (let flow = ctx.flows.highWater - 1; flow >= 0; flow--)
-        if (ctx.f.flowId[flow] !== 0 && ctx.now - ctx.f.lastSeen[flow]! > this.#idleLimit(flow)) this.#expire(flow);
+        if (ctx.f.flowId[flow] !== 0 && this.#idle(flow) > this.#idleLimit(flow)) this.#expire(flow);
     }
+  }
+
+  /** How long a flow has done nothing. What still comes for one that a RST ended keeps it no longer. */
+  #idle(flow: number): number {
+    const { f, now } = this.ctx;
+    return now - (f.flags[flow]! & (PEER_RESET | GUEST_RESET) ? f.resetAt[flow]! : f.lastSeen[flow]!);
   }
 
   #idleLimit(flow: number): number {
@@ -82,9 +100,10 @@ export class Plane {
       case FIN_WAIT_2:
         return IDLE.established;
       case TIME_WAIT:
-        return IDLE.timeWait;
       case CLOSED:
-        return IDLE.closed;
+        // With bytes or a FIN that the guest has not acknowledged, it is over for the peer only.
+        if (!isOver(f, flow)) return IDLE.transitory;
+        return f.state[flow] === CLOSED ? IDLE.closed : IDLE.timeWait;
       default:
         return IDLE.transitory;
     }
@@ -92,10 +111,8 @@ export class Plane {
 
   #expire(flow: number): void {
     const { ctx } = this;
-    const state = ctx.f.state[flow]!;
-    const open = state !== CLOSED && state !== TIME_WAIT && state !== SYN_SENT && state !== SYN_RECEIVED;
-    // RFC 5382 allows to tell the ends that the mapping is gone.
-    if (ctx.f.proto[flow] === TCP && open) rstPeer(ctx, flow);
+    // RFC 5382 allows to tell the ends that the mapping is gone. (Only TCP flows are synchronized.)
+    if (ctx.f.flags[flow]! & SYNCHRONIZED && ctx.f.sndUna[flow]! >= 0 && !isOver(ctx.f, flow)) rstPeer(ctx, flow);
     ctx.end(flow);
   }
 }

@@ -12,7 +12,8 @@
 import { CHUNK_BYTES } from './arena.ts';
 import type { PlaneContext } from './context.ts';
 import { ackPeer, playSegment, synGuest } from './emit.ts';
-import { HAS_TS, LIVE, REOPENING, SYNCHRONIZED, WINDOW_CLOSED } from './flow.ts';
+import { GREETING, HAS_TS, LIVE, OWNED, PEER_RESET, REOPENING, SYNCHRONIZED, WINDOW_CLOSED } from './flow.ts';
+import { dataOffset } from './state.ts';
 import { rightEdge } from './windows.ts';
 
 /** First retransmission timeout, milliseconds: Linux's least. */
@@ -22,14 +23,16 @@ const RTO_MOST = 10_000;
 const CWND_FIRST = 64 * 1024;
 /** Data of one segment; a super-packet stays below 64 KiB with its headers. */
 const MOST_DATA = 2 * CHUNK_BYTES;
-const REOPEN_FIRST = 200;
-const REOPEN_MOST = 5_000;
+/**
+ * How far apart the repetitions of a window reopening get, milliseconds (S34). A peer that still has data has asked by itself by
+ * then: its own probes are no further apart (RFC 9293 §3.8.6.1).
+ */
+const REOPEN_MOST = 60_000;
 
 /** MSS towards the guest's current socket, less what timestamps take (RFC 6691). */
 function mssToGuest(ctx: PlaneContext, flow: number): number {
   const f = ctx.f;
-  const announced = f.nextMss[flow]! > 0 ? f.nextMss[flow]! : f.guestMss[flow]!;
-  const mss = Math.min(announced, ctx.settings.mtu - 40);
+  const mss = Math.min(f.socketMss[flow]!, ctx.settings.mtu - 40);
   return Math.max(48, f.flags[flow]! & HAS_TS ? mss - 12 : mss);
 }
 
@@ -45,6 +48,16 @@ export function startPlaying(ctx: PlaneContext, flow: number, from: number): voi
   f.rtoAt[flow] = 0;
 }
 
+/**
+ * The gateway stands in between again: from here on what the peer sends is acknowledged from custody. All before is on its way
+ * to the guest, and still the peer's to repeat.
+ */
+export function holdAgain(ctx: PlaneContext, flow: number): void {
+  const f = ctx.f;
+  if (f.rangeCount[flow] === 0) ctx.custody.reset(flow, dataOffset(f.rcvNxt[flow]!, f.inFin[flow]!));
+  startPlaying(ctx, flow, f.peerNxt[flow]!);
+}
+
 /** Offset behind everything the gateway has to send: the peer's FIN counts. */
 function playEnd(ctx: PlaneContext, flow: number): number {
   const end = ctx.custody.highest(flow);
@@ -54,20 +67,21 @@ function playEnd(ctx: PlaneContext, flow: number): number {
 /** Sends what window and congestion window allow, arms the timer, and lets go of the flow when nothing is left to do. */
 export function play(ctx: PlaneContext, flow: number): void {
   const f = ctx.f;
-  if (f.phase[flow] !== LIVE || f.flags[flow]! & REOPENING || !(f.flags[flow]! & SYNCHRONIZED)) return;
+  const flags = f.flags[flow]!;
+  if (f.phase[flow] !== LIVE || flags & (REOPENING | GREETING | OWNED | PEER_RESET) || !(flags & SYNCHRONIZED)) return;
   const mss = mssToGuest(ctx, flow);
   const fin = f.inFin[flow]!;
   let next = Math.max(f.playNxt[flow]!, f.rcvNxt[flow]!);
-  const bound = Math.min(f.guestEdge[flow]!, f.rcvNxt[flow]! + f.playCwnd[flow]!);
+  const bound = Math.max(next, Math.min(f.guestEdge[flow]!, f.rcvNxt[flow]! + f.playCwnd[flow]!));
   for (;;) {
     const end = ctx.custody.contiguousEnd(flow, next);
-    const length = Math.min(end, bound) - next;
-    const last = next + Math.max(0, length);
+    const length = Math.max(0, Math.min(end, bound) - next);
+    const last = next + length;
     const withFin = last === fin && end === fin;
-    if (length <= 0 && !withFin) break;
+    if (length === 0 && !withFin) break;
     // No silly window: a part of a segment goes only when nothing is under way (RFC 9293 §3.8.6.2.1).
     if (length < mss && last < end && next > f.rcvNxt[flow]!) break;
-    const size = Math.min(Math.max(0, length), MOST_DATA);
+    const size = Math.min(length, MOST_DATA);
     const finNow = withFin && next + size === fin;
     playSegment(ctx, flow, next, size, finNow, mss);
     next += size + (finNow ? 1 : 0);
@@ -93,9 +107,12 @@ function letGo(ctx: PlaneContext, flow: number): void {
   f.hold[flow] = 0;
 }
 
-/** The guest's socket acknowledged up to `ack`; before this segment it was `before`. */
-export function guestAcked(ctx: PlaneContext, flow: number, ack: number, before: number): void {
-  const { f, packet: p } = ctx;
+/**
+ * The guest's socket acknowledged up to `ack`; before this segment it was `before`. `repeated` says that the segment told nothing
+ * else: a duplicate acknowledgement (RFC 5681 §2).
+ */
+export function guestAcked(ctx: PlaneContext, flow: number, ack: number, before: number, repeated: boolean): void {
+  const f = ctx.f;
   if (ack > before) {
     ctx.custody.release(flow, f.inFin[flow]! >= 0 ? Math.min(ack, f.inFin[flow]!) : ack);
     f.playCwnd[flow] = f.playCwnd[flow]! + (ack - before);
@@ -103,7 +120,7 @@ export function guestAcked(ctx: PlaneContext, flow: number, ack: number, before:
     f.rto[flow] = RTO_FIRST;
     f.rtoAt[flow] = 0;
     if (ack < f.recover[flow]!) repeatFirst(ctx, flow);
-  } else if (ack === before && p.payloadLen === 0 && f.playNxt[flow]! > ack) {
+  } else if (repeated && f.playNxt[flow]! > ack) {
     const duplicates = Math.min(255, f.dupAcks[flow]! + 1);
     f.dupAcks[flow] = duplicates;
     if (duplicates === 3 && ack >= f.recover[flow]!) {
@@ -113,7 +130,14 @@ export function guestAcked(ctx: PlaneContext, flow: number, ack: number, before:
   }
   play(ctx, flow);
   // What was held back at the edge may be shown now; a window that was closed is opened at once (S34).
-  if (f.flags[flow]! & WINDOW_CLOSED && f.phase[flow] === LIVE && rightEdge(ctx, flow) > f.maxEdge[flow]!) reopen(ctx, flow);
+  if (f.flags[flow]! & WINDOW_CLOSED && worthTelling(ctx, flow)) ackPeer(ctx, flow);
+}
+
+/** Whether the window can open by enough that the peer will use it: a segment, or half of what the guest has (RFC 9293 §3.8.6.2.2). */
+export function worthTelling(ctx: PlaneContext, flow: number): boolean {
+  const f = ctx.f;
+  const more = rightEdge(ctx, flow) - f.maxEdge[flow]!;
+  return more >= Math.min(f.guestMss[flow]!, Math.max(1, (f.guestEdge[flow]! - f.rcvNxt[flow]!) / 2));
 }
 
 function repeatFirst(ctx: PlaneContext, flow: number): void {
@@ -126,24 +150,14 @@ function repeatFirst(ctx: PlaneContext, flow: number): void {
   if (size > 0 || fin) playSegment(ctx, flow, from, size, fin, mss);
 }
 
-/** Tells the peer that its window is open again, and says so until the peer makes use of it (S34). */
-export function reopen(ctx: PlaneContext, flow: number): void {
-  const f = ctx.f;
-  f.flags[flow] = f.flags[flow]! & ~WINDOW_CLOSED;
-  ackPeer(ctx, flow);
-  f.reopenAfter[flow] = REOPEN_FIRST;
-  f.reopenAt[flow] = ctx.now + REOPEN_FIRST;
-  ctx.timersArmed = true;
-}
-
 /** Runs a flow's timers. True while one is still set. */
 export function playTimers(ctx: PlaneContext, flow: number): boolean {
   const f = ctx.f;
   if (f.phase[flow] === LIVE && f.rtoAt[flow]! > 0 && ctx.now >= f.rtoAt[flow]!) timeout(ctx, flow);
   if (f.reopenAt[flow]! > 0 && ctx.now >= f.reopenAt[flow]!) {
     ackPeer(ctx, flow);
-    f.reopenAfter[flow] = Math.min(REOPEN_MOST, f.reopenAfter[flow]! * 2);
-    f.reopenAt[flow] = ctx.now + f.reopenAfter[flow]!;
+    f.reopenAfter[flow] = f.reopenAfter[flow]! * 2;
+    f.reopenAt[flow] = f.reopenAfter[flow] > REOPEN_MOST ? 0 : ctx.now + f.reopenAfter[flow];
   }
   return f.rtoAt[flow]! > 0 || f.reopenAt[flow]! > 0;
 }
@@ -152,6 +166,7 @@ function timeout(ctx: PlaneContext, flow: number): void {
   const f = ctx.f;
   f.rtoAt[flow] = 0;
   f.rto[flow] = Math.min(RTO_MOST, f.rto[flow]! * 2);
+  if (f.flags[flow]! & (OWNED | PEER_RESET)) return;
   if (f.flags[flow]! & REOPENING) {
     synGuest(ctx, flow);
     return arm(ctx, flow);

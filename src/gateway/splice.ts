@@ -12,55 +12,76 @@
  */
 import { TCP_ACK, TCP_RST, TCP_SYN } from '../rewrite/tcp.ts';
 import type { Seq } from '../rewrite/numbers.ts';
-import { seqAdd } from '../rewrite/numbers.ts';
+import { seqAdd, seqDiff } from '../rewrite/numbers.ts';
 import type { PlaneContext } from './context.ts';
-import { ackGuest, rstAttached, rstGuest, rstPeer, rstReply, synAckGuest, synPeer } from './emit.ts';
+import {
+  ackGuest,
+  ackPeer,
+  rstAttached,
+  rstGuest,
+  rstPeer,
+  rstReply,
+  synAckAttached,
+  synAckGuest,
+  synPeer,
+} from './emit.ts';
 import {
   ATTACHING,
   FROZEN,
+  GREETING,
   GUEST_RESET,
+  HAS_SACK,
   HAS_TS,
   HAS_WSCALE,
+  LACKS_SACK,
+  LACKS_WSCALE,
   LIVE,
   MANAGED,
+  NEXT_LACKS_SACK,
+  NEXT_LACKS_WSCALE,
   NO_FIN,
   OWNED,
   PEER_RESET,
   REOPENING,
   SYNCHRONIZED,
   TCP,
-  isFinished,
 } from './flow.ts';
 import { recordSynAck } from './outbound-record.ts';
 import { deviceOfLeg } from './out-queue.ts';
-import { openToListener, play, reopen, startPlaying } from './player.ts';
-import { updateState } from './state.ts';
-import { inOffset, outSeq } from './windows.ts';
+import { openToListener, play, startPlaying } from './player.ts';
+import { dataOffset, endByReset, isOver, updateState } from './state.ts';
+import { ackForGuest, inOffset, outSeq } from './windows.ts';
 
 /** Puts a flow under the gateway's care: nothing passes, the peer is answered from here. */
 export function freezeFlow(ctx: PlaneContext, flow: number): void {
   const f = ctx.f;
   f.phase[flow] = FROZEN;
   if (f.proto[flow] !== TCP) return;
-  f.flags[flow] = f.flags[flow]! | MANAGED;
+  const opening = !(f.flags[flow]! & SYNCHRONIZED) && f.openedByGuest[flow] === 0;
+  if (!(f.flags[flow]! & MANAGED)) {
+    // So far every segment of the peer has passed.
+    f.ackedToGuest[flow] = f.sndUna[flow]!;
+    f.edgeToGuest[flow] = f.peerEdge[flow]!;
+  }
+  f.flags[flow] = f.flags[flow]! | MANAGED | (opening ? REOPENING : 0);
   f.cut[flow] = -1;
   f.rtoAt[flow] = 0;
   f.nextSyn[flow] = 0;
-  const synchronized = (f.flags[flow]! & SYNCHRONIZED) !== 0;
-  if (!synchronized && f.openedByGuest[flow] === 0) f.flags[flow] = f.flags[flow]! | REOPENING;
   // Custody that an earlier move left is kept (S39).
-  if (f.hold[flow] === 0 && f.rangeCount[flow] === 0) ctx.custody.reset(flow, dataOffset(f.rcvNxt[flow]!, f.inFin[flow]!));
+  if (f.hold[flow] === 0 && f.rangeCount[flow] === 0)
+    ctx.custody.reset(flow, dataOffset(f.rcvNxt[flow]!, f.inFin[flow]!));
   f.hold[flow] = 1;
-}
-
-/** An offset of a stream without its FIN. */
-function dataOffset(offset: number, fin: number): number {
-  return fin === NO_FIN ? offset : Math.min(offset, fin);
 }
 
 /** First byte of the guest's stream that its next socket sends. */
 export function unackedFrom(ctx: PlaneContext, flow: number): number {
   return dataOffset(Math.max(0, ctx.f.sndUna[flow]!), ctx.f.outFin[flow]!);
+}
+
+/** Whether the guest's FIN is acknowledged: nothing of its stream is left for a socket to send. */
+export function finAcked(ctx: PlaneContext, flow: number): boolean {
+  const f = ctx.f;
+  return f.outFin[flow] !== NO_FIN && f.sndUna[flow]! > f.outFin[flow]!;
 }
 
 /** Announces the next socket. Flows without one take their course at commit. */
@@ -75,7 +96,7 @@ export function attachFlow(ctx: PlaneContext, flow: number): void {
 export function detachFlow(ctx: PlaneContext, flow: number, leg: number): void {
   const f = ctx.f;
   if (f.phase[flow] !== ATTACHING) return;
-  if (f.nextSyn[flow] === 1 && f.proto[flow] === TCP) rstAttached(ctx, flow, leg);
+  if (f.nextSyn[flow] !== 0) rstAttached(ctx, flow, leg);
   f.nextSyn[flow] = 0;
   f.phase[flow] = FROZEN;
 }
@@ -83,33 +104,57 @@ export function detachFlow(ctx: PlaneContext, flow: number, leg: number): void {
 /** A segment of the socket that an attach announced, before commit: its SYN is answered, its window noted. */
 export function attachedSegment(ctx: PlaneContext, flow: number, leg: number): void {
   const { f, packet: p } = ctx;
+  if (p.flags & TCP_SYN) return attachedSyn(ctx, flow, leg);
+  // A late segment of the socket that had this 4-tuple before, when a guest returns to the same leg, is not the new one's.
+  const ahead = seqDiff(p.seq, f.nextIsn[flow]! as Seq);
+  if (ahead < 0 || ahead > 0xffff) {
+    rstReply(ctx, deviceOfLeg(leg));
+    return ctx.drop('fenced-epoch');
+  }
   if (p.flags & TCP_RST) {
     f.nextSyn[flow] = 0;
     return;
   }
-  if (p.flags & TCP_SYN) {
-    const lacksTimestamps = (f.flags[flow]! & HAS_TS) !== 0 && p.tsAt === 0;
-    if (isFinished(f.state[flow]!) || lacksTimestamps) {
-      rstReply(ctx, deviceOfLeg(leg));
-      if (lacksTimestamps) ctx.drop('option-mismatch');
-      return;
-    }
-    f.nextSyn[flow] = 1;
-    f.nextIsn[flow] = p.seq;
-    f.nextShift[flow] = p.wscaleAt !== 0 ? Math.min(14, p.wscale) : 0;
-    f.nextTs[flow] = p.tsVal;
-    f.nextTsAt[flow] = ctx.now;
-    f.nextMss[flow] = p.mssAt !== 0 ? p.mss : 536;
-    f.nextEdge[flow] = Math.max(0, f.cut[flow]!) + p.window;
-    // A connect that the peer has not answered yet is passed on at commit, as the SYN it was.
-    if (f.flags[flow]! & SYNCHRONIZED) synAckGuest(ctx, flow, leg);
-    return;
-  }
   if (p.flags & TCP_ACK) {
-    const shift = f.flags[flow]! & HAS_WSCALE ? f.nextShift[flow]! : 0;
-    f.nextEdge[flow] = Math.max(f.nextEdge[flow]!, inOffset(ctx, flow, p.ack) + p.window * 2 ** shift);
+    const scaled = f.flags[flow]! & HAS_WSCALE && !(f.flags[flow]! & NEXT_LACKS_WSCALE);
+    const edge = inOffset(ctx, flow, p.ack) + p.window * 2 ** (scaled ? f.nextShift[flow]! : 0);
+    f.nextEdge[flow] = Math.max(f.nextEdge[flow]!, edge);
+    f.nextSyn[flow] = 2;
   }
   if (p.payloadLen > 0) ctx.drop('before-commit');
+}
+
+function attachedSyn(ctx: PlaneContext, flow: number, leg: number): void {
+  const { f, packet: p } = ctx;
+  const lacksTimestamps = (f.flags[flow]! & HAS_TS) !== 0 && p.tsAt === 0;
+  if (isOver(f, flow) || lacksTimestamps) {
+    rstReply(ctx, deviceOfLeg(leg));
+    if (lacksTimestamps) ctx.drop('option-mismatch');
+    return;
+  }
+  // A repeated SYN gets the same answer, and takes back nothing (S9).
+  if (f.nextSyn[flow] === 0 || p.seq !== f.nextIsn[flow]) {
+    f.nextSyn[flow] = 0;
+    noteNextSyn(ctx, flow);
+  }
+  f.nextSyn[flow] = Math.max(1, f.nextSyn[flow]!);
+  // A connect that the peer has not answered yet is passed on at commit, as the SYN it was.
+  if (f.flags[flow]! & SYNCHRONIZED) synAckAttached(ctx, flow, leg);
+}
+
+/** Records what the SYN under the hand says of the socket that will be the flow's. */
+function noteNextSyn(ctx: PlaneContext, flow: number): void {
+  const { f, packet: p } = ctx;
+  f.nextIsn[flow] = p.seq;
+  f.nextShift[flow] = p.wscaleAt !== 0 ? Math.min(14, p.wscale) : 0;
+  f.nextTs[flow] = p.tsVal;
+  f.nextTsAt[flow] = ctx.now;
+  f.nextMss[flow] = p.mssAt !== 0 ? p.mss : 536;
+  f.nextEdge[flow] = Math.max(0, f.cut[flow]!) + p.window;
+  const flags = f.flags[flow]!;
+  const lacksSack = flags & HAS_SACK && p.sackPermAt === 0 ? NEXT_LACKS_SACK : 0;
+  const lacksWscale = flags & HAS_WSCALE && p.wscaleAt === 0 ? NEXT_LACKS_WSCALE : 0;
+  f.flags[flow] = (flags & ~(NEXT_LACKS_SACK | NEXT_LACKS_WSCALE)) | lacksSack | lacksWscale;
 }
 
 /** Makes the attached socket the flow's, or settles what a flow without one becomes. */
@@ -118,24 +163,29 @@ export function commitFlow(ctx: PlaneContext, flow: number, leg: number, epoch: 
   f.leg[flow] = leg;
   f.epoch[flow] = epoch;
   f.splices[flow] = f.splices[flow]! + 1;
-  const attached = f.nextSyn[flow] === 1;
-  const ownTime = attached ? tsDelta(ctx, flow) : 0;
+  const attached = f.nextSyn[flow] !== 0;
+  const shift = attached ? tsDelta(ctx, flow) : 0;
   f.phase[flow] = LIVE;
-  if (f.proto[flow] !== TCP || isFinished(f.state[flow]!)) {
-    f.hold[flow] = 1;
+  if (f.proto[flow] !== TCP) return;
+  if (isOver(f, flow)) {
     f.flags[flow] = f.flags[flow]! | OWNED;
     return;
   }
-  if (attached) return adopt(ctx, flow, ownTime);
+  if (attached) return adopt(ctx, flow, shift);
   if (f.flags[flow]! & REOPENING) return openToListener(ctx, flow);
-  if (f.outFin[flow]! >= 0 && f.sndUna[flow]! > f.outFin[flow]!) {
+  // The guest has closed it, and its peer knows: the peer's FIN is all that is waited for.
+  if (
+    finAcked(ctx, flow) &&
+    ctx.custody.isEmpty(flow) &&
+    (f.inFin[flow] === NO_FIN || f.rcvNxt[flow]! >= f.inFin[flow]!)
+  ) {
     f.flags[flow] = f.flags[flow]! | OWNED;
-    return;
+    if (f.inFin[flow] !== NO_FIN) ackPeer(ctx, flow);
+    return updateState(f, flow);
   }
-  // The guest restored no socket for it (its image says so): the connection is over.
+  // The guest restored no socket for it (its image says so), or had closed it before these bytes came: a closed socket resets.
   rstPeer(ctx, flow);
-  f.flags[flow] = f.flags[flow]! | GUEST_RESET | OWNED;
-  updateState(f, flow);
+  endByReset(ctx, flow, GUEST_RESET);
 }
 
 /**
@@ -150,23 +200,35 @@ function tsDelta(ctx: PlaneContext, flow: number): number {
   return (shown - guest) >>> 0;
 }
 
-function adopt(ctx: PlaneContext, flow: number, delta: number): void {
+/** Makes the socket that `noteNextSyn` recorded the flow's: numbers, options, clock. */
+function takeSocket(ctx: PlaneContext, flow: number, shift: number): void {
   const f = ctx.f;
-  const cut = Math.max(0, f.cut[flow]!);
+  const known = f.nextSyn[flow] === 2 ? GREETING : 0;
+  const flags = f.flags[flow]! & ~(LACKS_SACK | LACKS_WSCALE | known);
+  const lacksSack = flags & NEXT_LACKS_SACK ? LACKS_SACK : 0;
+  const lacksWscale = flags & NEXT_LACKS_WSCALE ? LACKS_WSCALE : 0;
+  f.flags[flow] = flags | lacksSack | lacksWscale;
   f.guestIsn[flow] = f.nextIsn[flow]!;
-  f.guestShift[flow] = f.flags[flow]! & HAS_WSCALE ? f.nextShift[flow]! : 0;
-  f.tsFloor[flow] = f.nextTs[flow]!;
-  f.tsDelta[flow] = delta;
+  f.guestShift[flow] = flags & HAS_WSCALE && lacksWscale === 0 ? f.nextShift[flow]! : 0;
+  f.socketMss[flow] = f.nextMss[flow]!;
+  f.socketBase[flow] = f.nextBase[flow]!;
+  f.tsFloor[flow] = f.guestTs[flow] = f.nextTs[flow]!;
+  f.tsDelta[flow] = shift;
   f.guestNxt[flow] = f.nextBase[flow]!;
   f.guestEdge[flow] = f.nextEdge[flow]!;
+  f.delta[flow] = (outSeq(ctx, flow, f.nextBase[flow]!) - seqAdd(f.nextIsn[flow]! as Seq, 1)) >>> 0;
   f.nextSyn[flow] = 0;
   f.cut[flow] = -1;
+}
+
+function adopt(ctx: PlaneContext, flow: number, shift: number): void {
+  const f = ctx.f;
+  const cut = Math.max(0, f.cut[flow]!);
+  takeSocket(ctx, flow, shift);
   if (!(f.flags[flow]! & SYNCHRONIZED)) {
-    f.delta[flow] = (f.outBase[flow]! - 1 - f.nextIsn[flow]!) >>> 0;
     f.hold[flow] = 0;
     return synPeer(ctx, flow);
   }
-  f.delta[flow] = (outSeq(ctx, flow, f.nextBase[flow]!) - seqAdd(f.nextIsn[flow]! as Seq, 1)) >>> 0;
   f.rcvNxt[flow] = cut;
   ctx.custody.release(flow, cut);
   startPlaying(ctx, flow, cut);
@@ -175,8 +237,9 @@ function adopt(ctx: PlaneContext, flow: number, delta: number): void {
 
 /** The flow has a socket again: both ends are told where things stand, and custody is played. */
 function goOn(ctx: PlaneContext, flow: number): void {
-  reopen(ctx, flow);
-  ackGuest(ctx, flow);
+  ackPeer(ctx, flow);
+  if (ctx.f.flags[flow]! & GREETING) synAckGuest(ctx, flow);
+  else ackGuest(ctx, flow);
   play(ctx, flow);
 }
 
@@ -188,10 +251,20 @@ export function thawFlow(ctx: PlaneContext, flow: number): void {
   if (f.proto[flow] !== TCP) return;
   const flags = f.flags[flow]!;
   f.cut[flow] = -1;
-  if (flags & PEER_RESET) return rstGuest(ctx, flow);
+  if (flags & GUEST_RESET) return;
+  if (flags & PEER_RESET) {
+    f.flags[flow] = flags | OWNED;
+    return rstGuest(ctx, flow);
+  }
   if (flags & REOPENING) return openToListener(ctx, flow);
   if (!(flags & SYNCHRONIZED)) {
     f.hold[flow] = 0;
+    return;
+  }
+  if (isOver(f, flow)) {
+    f.hold[flow] = 0;
+    // Its socket may be gone, and is not to be woken; one that still waits for an acknowledgement is there.
+    if (ackForGuest(ctx, flow) > f.ackedToGuest[flow]!) ackGuest(ctx, flow);
     return;
   }
   startPlaying(ctx, flow, f.rcvNxt[flow]!);
@@ -206,27 +279,16 @@ export function reopened(ctx: PlaneContext, flow: number): boolean {
   const { f, packet: p } = ctx;
   f.flags[flow] = f.flags[flow]! & ~REOPENING;
   f.rtoAt[flow] = 0;
-  if (!(f.flags[flow]! & SYNCHRONIZED)) {
+  if (!(f.flags[flow] & SYNCHRONIZED)) {
     f.outBase[flow] = seqAdd(p.seq, 1);
     recordSynAck(ctx, flow);
     startPlaying(ctx, flow, 0);
     return true;
   }
-  f.nextIsn[flow] = p.seq;
-  f.nextShift[flow] = p.wscaleAt !== 0 ? Math.min(14, p.wscale) : 0;
-  f.nextTs[flow] = p.tsVal;
-  f.nextTsAt[flow] = ctx.now;
-  f.nextMss[flow] = p.mssAt !== 0 ? p.mss : 536;
-  f.nextEdge[flow] = p.window;
-  f.nextBase[flow] = 0;
-  f.guestIsn[flow] = p.seq;
-  f.guestShift[flow] = f.flags[flow]! & HAS_WSCALE ? f.nextShift[flow]! : 0;
-  f.tsDelta[flow] = tsDelta(ctx, flow);
-  f.tsFloor[flow] = p.tsVal;
-  f.guestNxt[flow] = 0;
-  f.guestEdge[flow] = p.window;
-  f.delta[flow] = (f.outBase[flow]! - seqAdd(p.seq, 1)) >>> 0;
   f.cut[flow] = -1;
+  noteNextSyn(ctx, flow);
+  f.nextBase[flow] = 0;
+  takeSocket(ctx, flow, tsDelta(ctx, flow));
   startPlaying(ctx, flow, 0);
   if (f.sndUna[flow]! >= 0) goOn(ctx, flow);
   else synPeer(ctx, flow);

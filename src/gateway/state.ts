@@ -1,5 +1,6 @@
 /** The RFC 9293 state of the guest's end, derived from facts: who opened, which FINs were seen, and what is acknowledged. */
 import type { FlowColumns } from './arena.ts';
+import type { PlaneContext } from './context.ts';
 import {
   CLOSED,
   CLOSE_WAIT,
@@ -10,12 +11,17 @@ import {
   GUEST_RESET,
   LAST_ACK,
   NO_FIN,
+  OWNED,
   PEER_RESET,
   SYNCHRONIZED,
   SYN_RECEIVED,
   SYN_SENT,
+  TCP,
   TIME_WAIT,
 } from './flow.ts';
+
+/** How long a flow whose RST passed from the peer to the guest may still turn out to be alive, milliseconds. */
+const RESET_DOUBT = 1000;
 
 /**
  * Brings `state` up to date after an event. TIME-WAIT is entered when both FINs are acknowledged and the guest closed first;
@@ -42,4 +48,47 @@ function derive(f: FlowColumns, flow: number): number {
   if (passive) return outAcked ? CLOSED : LAST_ACK;
   if (!inAcked) return outAcked ? FIN_WAIT_2 : FIN_WAIT_1;
   return outAcked ? TIME_WAIT : CLOSING;
+}
+
+/**
+ * Whether the guest needs no kernel socket for a connection any more: a RST ended it, or both streams have ended, both ends have
+ * acknowledged it, and the guest's kernel has acknowledged it too. While the gateway still has bytes or the FIN for it, it is not over.
+ */
+export function isOver(f: FlowColumns, flow: number): boolean {
+  if (f.proto[flow] !== TCP) return false;
+  if (f.flags[flow]! & (PEER_RESET | GUEST_RESET)) return true;
+  const state = f.state[flow]!;
+  return (state === CLOSED || state === TIME_WAIT) && f.rcvNxt[flow]! > f.inFin[flow]!;
+}
+
+/** An offset of a stream without its FIN. */
+export function dataOffset(offset: number, fin: number): number {
+  return fin === NO_FIN ? offset : Math.min(offset, fin);
+}
+
+/** A RST of the peer passes to the guest's kernel, which alone knows whether it is at its RCV.NXT. */
+export function notePeerReset(ctx: PlaneContext, flow: number): void {
+  const { f } = ctx;
+  f.flags[flow] = f.flags[flow]! | PEER_RESET;
+  f.resetAt[flow] = ctx.now;
+  updateState(f, flow);
+}
+
+/** A RST ended the connection for certain: nothing is held or repeated any more. `who` is PEER_RESET or GUEST_RESET. */
+export function endByReset(ctx: PlaneContext, flow: number, who: number): void {
+  const { f } = ctx;
+  f.flags[flow] = f.flags[flow]! | who | OWNED;
+  f.resetAt[flow] = ctx.now;
+  f.rtoAt[flow] = 0;
+  f.reopenAt[flow] = 0;
+  ctx.custody.reset(flow, f.custodyBase[flow]!);
+  updateState(f, flow);
+}
+
+/** Takes back a RST of the peer that the guest's kernel cannot have accepted: both still talk a good while after it. */
+export function revive(ctx: PlaneContext, flow: number): void {
+  const { f } = ctx;
+  if (!(f.flags[flow]! & PEER_RESET) || f.flags[flow]! & OWNED || ctx.now - f.resetAt[flow]! < RESET_DOUBT) return;
+  f.flags[flow] = f.flags[flow]! & ~PEER_RESET;
+  updateState(f, flow);
 }

@@ -10,24 +10,23 @@ import { formatIpv4, parseIpv4 } from '../rewrite/numbers.ts';
 import type {
   AttachBody,
   AttachResult,
+  ClaimBody,
   ControlVerbs,
   EpochBody,
   ExportBody,
   ExportResult,
-  ExportedFlow,
-  FlowBrief,
   FreezeResult,
   RegisterBody,
   RegisterResult,
 } from './admin/schema.ts';
 import type { PlaneContext } from './context.ts';
-import { ackPeer, rstPeer } from './emit.ts';
-import { LIVE, NO_FIN, PEER_RESET, REOPENING, STATES, SYNCHRONIZED, TCP, UDP, isFinished, unmovable } from './flow.ts';
+import { rstPeer } from './emit.ts';
+import { attachedFlow, describe, exportFlows, lacksCut } from './exports.ts';
+import { LIVE, SYNCHRONIZED, TCP, UDP, unmovable } from './flow.ts';
 import { GUEST_FROZEN, GUEST_RUNNING, GUEST_SEALED, NO_LEG, guestName } from './guests.ts';
 import { guestSummary } from './listing.ts';
-import { attachFlow, commitFlow, detachFlow, freezeFlow, thawFlow, unackedFrom } from './splice.ts';
-import { updateState } from './state.ts';
-import { ackPoint } from './windows.ts';
+import { attachFlow, commitFlow, detachFlow, finAcked, freezeFlow, thawFlow } from './splice.ts';
+import { isOver } from './state.ts';
 
 /** An attach that neither committed nor detached gives way to another after this long, milliseconds. */
 const ATTACH_LEASE = 60_000;
@@ -150,8 +149,8 @@ export class Verbs {
     const ctx = this.#ctx;
     const slot = this.#holder(args);
     for (const flow of this.#flows(slot)) {
-      if (ctx.f.proto[flow] === TCP && !isFinished(ctx.f.state[flow]!) && ctx.f.flags[flow]! & SYNCHRONIZED)
-        rstPeer(ctx, flow);
+      const open = ctx.f.proto[flow] === TCP && !isOver(ctx.f, flow) && ctx.f.flags[flow]! & SYNCHRONIZED;
+      if (open && !finAcked(ctx, flow)) rstPeer(ctx, flow);
       ctx.end(flow);
     }
     ctx.ports.unpublish(slot);
@@ -169,7 +168,7 @@ export class Verbs {
   #requireMovable(guest: number): void {
     const { f } = this.#ctx;
     for (const flow of this.#flows(guest)) {
-      const why = isFinished(f.state[flow]!) ? undefined : unmovable(f.flags[flow]!);
+      const why = isOver(f, flow) ? undefined : unmovable(f.flags[flow]!);
       if (why === undefined) continue;
       const peer = `${formatIpv4(f.peerAddress[flow]!)}:${f.peerPort[flow]!}`;
       throw new KedgeError('KEDGE_FLOW_UNMOVABLE', `flow ${f.flowId[flow]!} with ${peer} cannot move: ${why}`, {
@@ -187,103 +186,38 @@ export class Verbs {
     ctx.g.state[slot] = GUEST_FROZEN;
     const flows = this.#flows(slot);
     for (const flow of flows) freezeFlow(ctx, flow);
-    return { flows: flows.map((flow) => this.#brief(flow)) };
+    return { flows: flows.map((flow) => describe(ctx, flow)) };
   }
 
-  #brief(flow: number): FlowBrief {
-    const { f } = this.#ctx;
-    return {
-      id: f.flowId[flow]!,
-      proto: f.proto[flow] === UDP ? 'udp' : 'tcp',
-      state: STATES[f.state[flow]!] ?? 'CLOSED',
-      local: { address: formatIpv4(f.guestAddress[flow]!), port: f.guestPort[flow]! },
-      remote: { address: formatIpv4(f.peerAddress[flow]!), port: f.peerPort[flow]! },
-    };
-  }
-
-  #exported(flow: number): ExportedFlow {
-    const ctx = this.#ctx;
-    const f = ctx.f;
-    const { id, local, remote } = this.#brief(flow);
-    return {
-      id,
-      local,
-      remote,
-      acked: unackedFrom(ctx, flow),
-      finAcked: f.outFin[flow] !== NO_FIN && f.sndUna[flow]! > f.outFin[flow]!,
-      peerFin: f.inFin[flow] !== NO_FIN && f.ackedToPeer[flow]! > f.inFin[flow]!,
-      received: Math.max(0, f.cut[flow]!),
-      reset: (f.flags[flow]! & PEER_RESET) !== 0,
-      orphan: false,
-    };
-  }
-
-  /**
-   * The cut of every connection: K from the runtime, held against the ACKs its old kernel sent. All or nothing: one connection
-   * whose K is not proved yet leaves every record as it was.
-   */
   #export(args: OfGuest<ExportBody>): ExportResult {
-    const ctx = this.#ctx;
-    const f = ctx.f;
     const slot = this.#holder(args);
-    if (ctx.g.state[slot] !== GUEST_FROZEN)
+    if (this.#ctx.g.state[slot] !== GUEST_FROZEN)
       throw new KedgeError('KEDGE_GUEST_NOT_FROZEN', `guest ${args.id} is not frozen`, { hint: 'freeze it first' });
-    const sockets = new Map(
-      args.sockets.map((s) => [`${s.local.port}/${s.remote.address}:${s.remote.port}`, s] as const),
-    );
-    const reasons: string[] = [];
-    const cuts: { flow: number; received: number }[] = [];
-    for (const flow of this.#flows(slot)) {
-      if (f.proto[flow] !== TCP || isFinished(f.state[flow]!)) continue;
-      const { id, local, remote } = this.#brief(flow);
-      const socket = sockets.get(`${local.port}/${remote.address}:${remote.port}`);
-      const proved = f.inFin[flow] === NO_FIN ? f.rcvNxt[flow]! : Math.min(f.rcvNxt[flow]!, f.inFin[flow]!);
-      if (socket === undefined) {
-        if (f.outFin[flow] !== NO_FIN && f.sndUna[flow]! > f.outFin[flow]!) continue;
-        if (f.openedByGuest[flow] === 0 && proved <= 0 && f.sndNxt[flow]! <= 0) cuts.push({ flow, received: -1 });
-        else reasons.push(`flow ${id} with ${remote.address}:${remote.port} has no socket in the export`);
-      } else if (socket.received < proved)
-        reasons.push(`flow ${id}: received ${socket.received}, but ${proved} bytes are acknowledged`);
-      else if (socket.received > f.peerNxt[flow]! && f.flags[flow]! & SYNCHRONIZED)
-        throw new KedgeError(
-          'KEDGE_EXPORT_INCONSISTENT',
-          `flow ${id}: received ${socket.received} is more than the ${f.peerNxt[flow]!} bytes the peer sent`,
-        );
-      else cuts.push({ flow, received: socket.received });
-    }
-    if (reasons.length > 0) return { settled: false, reasons };
-    for (const { flow, received } of cuts) this.#setCut(flow, received);
-    return {
-      settled: true,
-      flows: cuts.filter(({ received }) => received >= 0).map(({ flow }) => this.#exported(flow)),
-    };
-  }
-
-  #setCut(flow: number, received: number): void {
-    const ctx = this.#ctx;
-    const f = ctx.f;
-    if (received < 0) {
-      f.flags[flow] = f.flags[flow]! | REOPENING;
-      return;
-    }
-    f.cut[flow] = received;
-    if (!(f.flags[flow]! & SYNCHRONIZED)) return;
-    if (received > f.rcvNxt[flow]!) f.rcvNxt[flow] = received;
-    ctx.custody.release(flow, received);
-    const gap = ackPoint(ctx, flow) < f.peerNxt[flow]!;
-    if (ackPoint(ctx, flow) > f.ackedToPeer[flow]!) ackPeer(ctx, flow);
-    // What was under way to the old kernel is lost: three duplicates make the peer send it again (RFC 5681 §3.2).
-    if (gap) for (let i = 0; i < 3; i++) ackPeer(ctx, flow);
-    updateState(f, flow);
+    return exportFlows(this.#ctx, this.#flows(slot), args.sockets);
   }
 
   #seal(args: OfGuest<EpochBody>): Record<string, never> {
     const slot = this.#holder(args);
-    const state = this.#ctx.g.state[slot];
-    if (state === GUEST_RUNNING)
-      throw new KedgeError('KEDGE_GUEST_NOT_FROZEN', `guest ${args.id} is running`, { hint: 'freeze and export it first' });
+    this.#requireCut(args.id, slot);
     this.#ctx.g.state[slot] = GUEST_SEALED;
     return {};
+  }
+
+  /** The guest must be frozen, and the cut of each of its connections known: else nobody could continue them. */
+  #requireCut(id: string, guest: number): void {
+    if (this.#ctx.g.state[guest] === GUEST_RUNNING)
+      throw new KedgeError('KEDGE_GUEST_NOT_FROZEN', `guest ${id} is running`, {
+        hint: 'freeze and export it first; an image that was taken while it went on: kedge restore FILE --without-flows',
+      });
+    const missing = this.#flows(guest).find((flow) => lacksCut(this.#ctx, flow));
+    if (missing !== undefined)
+      throw new KedgeError(
+        'KEDGE_GUEST_NOT_FROZEN',
+        `flow ${this.#ctx.f.flowId[missing]!} of guest ${id} is not exported`,
+        {
+          hint: 'export it until it settles',
+        },
+      );
   }
 
   #attach(args: OfGuest<AttachBody>): AttachResult {
@@ -293,44 +227,61 @@ export class Verbs {
     const leg = this.#leg(args.leg);
     const epoch = g.epoch[slot]!;
     if (args.epoch !== epoch + 1)
-      throw new KedgeError('KEDGE_EPOCH_CLAIMED', `guest ${args.id} is at epoch ${epoch}; ${args.epoch} cannot follow`, {
-        hint: 'this image was restored before, and a guest has one life: kedge restore FILE --without-flows makes another',
-      });
-    if (g.state[slot] === GUEST_RUNNING)
-      throw new KedgeError('KEDGE_GUEST_NOT_FROZEN', `guest ${args.id} is running`, {
-        hint: 'the image was taken while it went on: kedge restore FILE --without-flows',
-      });
+      throw new KedgeError(
+        'KEDGE_EPOCH_CLAIMED',
+        `guest ${args.id} is at epoch ${epoch}; ${args.epoch} cannot follow`,
+        {
+          hint: 'this image was restored before, and a guest has one life: kedge restore FILE --without-flows makes another',
+        },
+      );
+    this.#requireCut(args.id, slot);
     if (g.nextLeg[slot] !== NO_LEG) {
       if (ctx.now - (this.#attachedAt.get(slot) ?? 0) < ATTACH_LEASE)
-        throw new KedgeError('KEDGE_EPOCH_CLAIMED', `guest ${args.id} is being restored on leg ${this.#legs[g.nextLeg[slot]!]}`, {
-          hint: 'wait for it to end; gateway guests list shows the state',
-        });
+        throw new KedgeError(
+          'KEDGE_EPOCH_CLAIMED',
+          `guest ${args.id} is being restored on leg ${this.#legs[g.nextLeg[slot]!]}`,
+          {
+            hint: 'wait for it to end; gateway guests list shows the state',
+          },
+        );
       this.#withdraw(slot);
     }
     g.nextLeg[slot] = leg;
+    g.claim[slot] = g.claim[slot]! + 1;
     this.#attachedAt.set(slot, ctx.now);
     const flows = this.#flows(slot);
     for (const flow of flows) attachFlow(ctx, flow);
     const connections = flows.filter((flow) => f.proto[flow] === TCP && f.cut[flow]! >= 0);
     return {
-      flows: connections.map((flow) => {
-        const { id, local, remote, acked, finAcked, received, reset } = this.#exported(flow);
-        return { id, local, remote, acked, finAcked, received, reset };
-      }),
+      claim: g.claim[slot],
+      flows: connections.map((flow) => attachedFlow(ctx, flow)),
     };
   }
 
-  #commit(args: OfGuest<EpochBody>): Record<string, never> {
+  /**
+   * Whether the caller's attach is the last one. Two targets claim the same epoch when the first was silent beyond its lease, or
+   * the source took the guest back and moved it again: then only the number of the claim tells them apart.
+   */
+  #holdsClaim(slot: number, claim: number | undefined): boolean {
+    return claim === undefined || claim === this.#ctx.g.claim[slot];
+  }
+
+  #commit(args: OfGuest<ClaimBody>): Record<string, never> {
     const ctx = this.#ctx;
     const g = ctx.g;
     const slot = this.#guest(args.id);
     const epoch = g.epoch[slot]!;
-    if (args.epoch === epoch && g.state[slot] === GUEST_RUNNING) return {};
+    const mine = this.#holdsClaim(slot, args.claim);
+    if (args.epoch === epoch && g.state[slot] === GUEST_RUNNING && mine) return {};
     const leg = g.nextLeg[slot]!;
-    if (args.epoch !== epoch + 1 || leg === NO_LEG)
-      throw new KedgeError('KEDGE_EPOCH_STALE', `guest ${args.id} is not being restored at epoch ${args.epoch}`, {
-        hint: 'the source took it back; the guest runs there',
-      });
+    if (args.epoch !== epoch + 1 || leg === NO_LEG || !mine)
+      throw new KedgeError(
+        'KEDGE_EPOCH_STALE',
+        `guest ${args.id} is not being restored at epoch ${args.epoch} by this claim`,
+        {
+          hint: 'the source took it back, or another restore went on: gateway guests list shows where the guest runs',
+        },
+      );
     g.epoch[slot] = args.epoch;
     g.leg[slot] = leg;
     g.nextLeg[slot] = NO_LEG;
@@ -349,13 +300,13 @@ export class Verbs {
     this.#attachedAt.delete(slot);
   }
 
-  #detach(args: OfGuest<EpochBody>): Record<string, never> {
+  #detach(args: OfGuest<ClaimBody>): Record<string, never> {
     const { g } = this.#ctx;
     const slot = this.#guest(args.id);
     const epoch = g.epoch[slot]!;
     if (args.epoch <= epoch)
       throw new KedgeError('KEDGE_EPOCH_COMMITTED', `guest ${args.id} is at epoch ${epoch} already`);
-    if (args.epoch === epoch + 1) this.#withdraw(slot);
+    if (args.epoch === epoch + 1 && this.#holdsClaim(slot, args.claim)) this.#withdraw(slot);
     return {};
   }
 

@@ -4,47 +4,75 @@
  * The right edge the peer has been shown never moves back (S20), and no edge lies further above what is acknowledged than
  * custody can take (S46), so that a freeze can keep every promise.
  */
-import { offsetOfSeq, seqOfOffset } from '../rewrite/numbers.ts';
+import { offsetOfSeq, seqDiff, seqOfOffset } from '../rewrite/numbers.ts';
 import type { Offset, Seq } from '../rewrite/numbers.ts';
-import { CUSTODY_LIMIT } from './arena.ts';
+import { CUSTODY_CAPACITY, CUSTODY_LIMIT } from './arena.ts';
 import type { PlaneContext } from './context.ts';
 import { LIVE, WINDOW_CLOSED } from './flow.ts';
 
+/** First interval at which a window reopening is repeated, milliseconds (S34). */
+const REOPEN_FIRST = 200;
+
 /**
  * The offset that may be acknowledged to the peer: everything below is in the guest's kernel, in its image, or in custody
- * without a gap from there on (S21). Never lower than what was acknowledged before.
+ * without a gap from there on (S21). A FIN counts where the gateway stands in between, and so repeats it to the guest. Never
+ * lower than what was acknowledged before.
  */
 export function ackPoint(ctx: PlaneContext, flow: number): number {
   const f = ctx.f;
   let end = ctx.custody.contiguousEnd(flow, f.rcvNxt[flow]!);
-  if (end === f.inFin[flow]) end++;
+  if (end === f.inFin[flow] && f.hold[flow] === 1) end++;
   return Math.max(end, f.ackedToPeer[flow]!);
 }
 
-/** The right edge to show the peer: custody's while the guest has no socket, the guest's own afterwards. */
+/**
+ * The right edge to show the peer: custody's while the guest has no socket, the guest's own afterwards. Custody promises no
+ * more than its pool has left.
+ */
 export function rightEdge(ctx: PlaneContext, flow: number): number {
   const f = ctx.f;
   const limit = f.rcvNxt[flow]! + CUSTODY_LIMIT;
-  const edge = f.phase[flow] === LIVE ? Math.min(f.guestEdge[flow]!, limit) : limit;
-  return Math.max(edge, f.maxEdge[flow]!);
+  const own = f.phase[flow] === LIVE ? f.guestEdge[flow]! : ackPoint(ctx, flow) + ctx.custody.room();
+  return Math.max(Math.min(own, limit), f.maxEdge[flow]!);
 }
 
 /**
- * The raw window field of a segment to the peer that acknowledges `ack`, and the record of the promise it makes. Rounds down,
- * and up only where rounding down would take back a promise, so that equal acknowledgements carry equal windows (S13, S20).
+ * Decides what the next segment to the peer acknowledges and which raw window it carries (`ctx.ack`, `ctx.window`), and records
+ * the promise it makes. The window is rounded down, and up only where rounding down would take back a promise, so that
+ * equal acknowledgements carry equal windows (S13, S20). What rounding up adds may not outgrow custody: at its end the
+ * acknowledgement stays back by less than one unit instead, unless the peer's FIN says that no more will come.
  */
-export function promiseWindow(ctx: PlaneContext, flow: number, ack: number, edge: number): number {
+export function promise(ctx: PlaneContext, flow: number): void {
   const f = ctx.f;
-  const shift = f.announcedShift[flow]!;
-  const unit = 2 ** shift;
+  const unit = 2 ** f.announcedShift[flow]!;
   const promised = f.maxEdge[flow]!;
-  let raw = Math.floor(Math.max(0, edge - ack) / unit);
-  if (ack + raw * unit < promised) raw = Math.ceil((promised - ack) / unit);
-  if (raw > 0xffff) raw = 0xffff;
+  const acked = f.ackedToPeer[flow]!;
+  let ack = ackPoint(ctx, flow);
+  let raw = Math.min(0xffff, Math.floor(Math.max(0, rightEdge(ctx, flow) - ack) / unit));
+  if (ack + raw * unit < promised) {
+    raw = Math.min(0xffff, Math.ceil((promised - ack) / unit));
+    const more = f.inFin[flow]! < 0 || ack <= f.inFin[flow]!;
+    const aligned = promised - raw * unit;
+    if (more && aligned >= acked && ack + raw * unit > f.rcvNxt[flow]! + CUSTODY_CAPACITY) ack = aligned;
+  }
   f.maxEdge[flow] = Math.max(promised, ack + raw * unit);
-  if (ack > f.ackedToPeer[flow]!) f.ackedToPeer[flow] = ack;
-  if (raw === 0) f.flags[flow] = f.flags[flow]! | WINDOW_CLOSED;
-  return raw;
+  if (ack > acked) f.ackedToPeer[flow] = ack;
+  ctx.ack = ack;
+  ctx.window = raw;
+  noteWindow(ctx, flow, raw);
+}
+
+/** A window that opens again is told again until the peer makes use of it (S34). */
+function noteWindow(ctx: PlaneContext, flow: number, raw: number): void {
+  const f = ctx.f;
+  const flags = f.flags[flow]!;
+  if (raw === 0) f.flags[flow] = flags | WINDOW_CLOSED;
+  else if (flags & WINDOW_CLOSED) {
+    f.flags[flow] = flags & ~WINDOW_CLOSED;
+    f.reopenAfter[flow] = REOPEN_FIRST;
+    f.reopenAt[flow] = ctx.now + REOPEN_FIRST;
+    ctx.timersArmed = true;
+  }
 }
 
 /** Sequence number, as the peer counts, of an offset of the guest's stream. */
@@ -74,14 +102,39 @@ export function ackForGuest(ctx: PlaneContext, flow: number): number {
   return Math.min(ctx.f.sndUna[flow]!, ctx.f.guestNxt[flow]!);
 }
 
-/** TSval for a segment of the gateway's own: advancing while the guest has no socket, else what the guest last showed (S18, S29). */
+/**
+ * TSval for a segment of the gateway's own (S18, S29): the guest's clock carried on while it has no socket; else one more than
+ * the guest last showed, which its own clock, with its tick of a millisecond or less, has reached by then.
+ */
 export function ownTimestamp(ctx: PlaneContext, flow: number): number {
   const f = ctx.f;
-  if (f.phase[flow] === LIVE) return f.lastTsOut[flow]!;
-  const value = (f.lastTsOut[flow]! + Math.floor(ctx.now - f.lastTsOutAt[flow]!)) >>> 0;
-  if (value !== f.lastTsOut[flow]) {
-    f.lastTsOutAt[flow] = f.lastTsOutAt[flow]! + ((value - f.lastTsOut[flow]!) >>> 0);
-    f.lastTsOut[flow] = value;
+  const passed = Math.floor(ctx.now - f.lastTsOutAt[flow]!);
+  const more = f.phase[flow] === LIVE ? Math.min(1, passed) : passed;
+  if (more > 0) {
+    f.lastTsOut[flow] = f.lastTsOut[flow]! + more;
+    f.lastTsOutAt[flow] = f.lastTsOutAt[flow]! + more;
   }
-  return value;
+  return f.lastTsOut[flow]!;
+}
+
+/**
+ * TSval of the guest's current socket as the peer sees it: on one clock from the beginning, which never goes back even where
+ * the gateway's own segments were ahead (S18). Notes it.
+ */
+export function shownTimestamp(ctx: PlaneContext, flow: number, value: number): number {
+  const f = ctx.f;
+  const shown = (value + f.tsDelta[flow]!) >>> 0;
+  if (seqDiff(value as Seq, f.guestTs[flow]! as Seq) > 0) f.guestTs[flow] = value;
+  if (seqDiff(shown as Seq, f.lastTsOut[flow]! as Seq) < 0) return f.lastTsOut[flow]!;
+  f.lastTsOut[flow] = shown;
+  f.lastTsOutAt[flow] = ctx.now;
+  return shown;
+}
+
+/** A TSecr of the peer on the clock of the guest's current socket: never a value that socket has not sent (S18). */
+export function guestTimestamp(ctx: PlaneContext, flow: number, echoed: number): number {
+  const f = ctx.f;
+  const value = (echoed - f.tsDelta[flow]!) >>> 0;
+  if (seqDiff(value as Seq, f.tsFloor[flow]! as Seq) < 0) return f.tsFloor[flow]!;
+  return seqDiff(value as Seq, f.guestTs[flow]! as Seq) > 0 ? f.guestTs[flow]! : value;
 }

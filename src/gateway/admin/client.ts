@@ -14,6 +14,7 @@ import { KedgeError, isErrorCode } from '../../errors.ts';
 import type {
   AttachBody,
   AttachResult,
+  ClaimBody,
   CheckResult,
   EpochBody,
   ErrorBody,
@@ -115,12 +116,12 @@ export class GatewayClient {
   }
 
   /** The flows switch to the attached epoch, and the old one is fenced. May be repeated. */
-  async commit(id: string, body: EpochBody): Promise<void> {
+  async commit(id: string, body: ClaimBody): Promise<void> {
     await this.#verb(id, 'commit', body);
   }
 
   /** Gives an attached epoch back before commit. */
-  async detach(id: string, body: EpochBody): Promise<void> {
+  async detach(id: string, body: ClaimBody): Promise<void> {
     await this.#verb(id, 'detach', body);
   }
 

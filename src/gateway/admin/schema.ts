@@ -263,8 +263,6 @@ export const ExportedFlow = Type.Object({
   received: Count,
   /** The peer has reset it: the guest's next call gives ECONNRESET, and no socket is to be restored. */
   reset: Type.Boolean(),
-  /** The runtime has no socket for it (embryonic, or pending in a listener): restored as a pending accept. */
-  orphan: Type.Boolean(),
 });
 export type ExportedFlow = Static<typeof ExportedFlow>;
 
@@ -290,8 +288,19 @@ export const AttachedFlow = Type.Object({
 });
 export type AttachedFlow = Static<typeof AttachedFlow>;
 
-export const AttachResult = Type.Object({ flows: Type.Array(AttachedFlow) });
+export const AttachResult = Type.Object({
+  flows: Type.Array(AttachedFlow),
+  /** Names this attach to commit and detach. */
+  claim: Count,
+});
 export type AttachResult = Static<typeof AttachResult>;
+
+export const ClaimBody = Body({
+  epoch: Epoch,
+  /** Of the attach that is meant: one that another attach or an abort has ended does not count. Left out: the last one. */
+  claim: Type.Optional(Count),
+});
+export type ClaimBody = Static<typeof ClaimBody>;
 
 type OfGuest<T> = { readonly id: string } & T;
 
@@ -304,7 +313,7 @@ export type ControlVerbs = {
   export: { args: OfGuest<ExportBody>; result: ExportResult };
   seal: { args: OfGuest<EpochBody>; result: Empty };
   attach: { args: OfGuest<AttachBody>; result: AttachResult };
-  commit: { args: OfGuest<EpochBody>; result: Empty };
-  detach: { args: OfGuest<EpochBody>; result: Empty };
+  commit: { args: OfGuest<ClaimBody>; result: Empty };
+  detach: { args: OfGuest<ClaimBody>; result: Empty };
   abort: { args: OfGuest<EpochBody>; result: Empty };
 };

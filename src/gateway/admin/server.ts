@@ -18,6 +18,7 @@ import { VERSION } from '../../version.ts';
 import {
   AttachBody,
   AttachResult,
+  ClaimBody,
   CheckResult,
   Empty,
   EpochBody,
@@ -159,6 +160,13 @@ export async function createAdminServer(options: AdminOptions) {
         { schema: { ...verbOf('claims the next epoch for a leg', AttachResult), body: AttachBody } },
         (request) => call('attach', { ...request.body, id: request.params.id }),
       );
+      for (const [name, brief] of CLAIM_VERBS) {
+        typed.post(
+          `/guests/:id/${name}`,
+          { schema: { ...verbOf(brief, Empty), body: ClaimBody } },
+          (request): Promise<object> => call(name, { ...request.body, id: request.params.id }),
+        );
+      }
       for (const [name, brief, result] of EPOCH_VERBS) {
         typed.post(
           `/guests/:id/${name}`,
@@ -179,9 +187,13 @@ const EPOCH_VERBS = [
   ['check', 'whether every flow of the guest can move', CheckResult],
   ['freeze', 'the gateway stands in for the guest', FreezeResult],
   ['seal', 'the image holds the only claim', Empty],
-  ['commit', 'the flows switch to the attached epoch', Empty],
-  ['detach', 'gives an attached epoch back', Empty],
   ['abort', 'thaws the guest where it was', Empty],
+] as const;
+
+/** The verbs of an attach. */
+const CLAIM_VERBS = [
+  ['commit', 'the flows switch to the attached epoch'],
+  ['detach', 'gives an attached epoch back'],
 ] as const;
 
 const FlowId = Type.Object({ id: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }) });

@@ -77,7 +77,7 @@ describe('admin API', () => {
       freeze: { flows: [{ ...brief, proto: 'tcp', state: 'ESTABLISHED' }] },
       export: { settled: false, reasons: ['an ACK shows 3 bytes more'] },
       seal: {},
-      attach: { flows: [{ ...brief, acked: 5, finAcked: false, received: 6, reset: false }] },
+      attach: { flows: [{ ...brief, acked: 5, finAcked: false, received: 6, reset: false }], claim: 1 },
       commit: {},
       detach: {},
       abort: {},
