@@ -78,7 +78,8 @@ export class Agent {
   /** Makes the worker of a guest; nothing runs yet and the agent does not own it yet. */
   #prepare(identity: Identity): Kept {
     const address = parseIpv4(identity.address);
-    if (address === undefined) throw new KedgeError('KEDGE_GUEST_ADDRESS', `${identity.address} is not an IPv4 address`);
+    if (address === undefined)
+      throw new KedgeError('KEDGE_GUEST_ADDRESS', `${identity.address} is not an IPv4 address`);
     const log = new Log();
     const guest = new Guest({
       instrumented: identity.instrumented,
@@ -177,7 +178,10 @@ export class Agent {
   }
 
   /** Makes ready for a guest that another agent will send; `take` completes it, `drop` forgets it. */
-  async prepare(incoming: Incoming, module: Uint8Array): Promise<{
+  async prepare(
+    incoming: Incoming,
+    module: Uint8Array,
+  ): Promise<{
     take: (image: Uint8Array) => Promise<readonly StageTime[]>;
     drop: () => Promise<void>;
   }> {
@@ -221,7 +225,9 @@ export class Agent {
       await stages.run('seal', () => this.#gateway.seal(id, { epoch }));
     } catch (error) {
       const state = kept.guest.state.name;
-      if (state === 'stopped' || state === 'lingering') await giveBack(kept, this.#gateway);
+      const back = state === 'stopped' || state === 'lingering' ? await giveBack(kept, this.#gateway) : undefined;
+      // The image was safe and sealed, and only the gateway's answer was lost.
+      if (back === 'sealed') return;
       kept.task = 'idle';
       throw error;
     }
@@ -297,6 +303,8 @@ export class Agent {
   /** Ends every guest: the agent stops. */
   async close(): Promise<void> {
     const open = [...this.#guests.values()].filter(({ guest }) => guest.state.name !== 'ended');
-    await Promise.all(open.map((kept) => this.stop(kept.identity.id).catch((error: unknown) => this.#options.warn(String(error)))));
+    await Promise.all(
+      open.map((kept) => this.stop(kept.identity.id).catch((error: unknown) => this.#options.warn(String(error)))),
+    );
   }
 }

@@ -107,5 +107,5 @@ export class AgentClient {
 }
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes;
+  yield await Promise.resolve(bytes);
 }

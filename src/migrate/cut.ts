@@ -20,13 +20,18 @@ const RETRY = 500;
 export type Cut = { readonly saved: SavedGuest; readonly flows: readonly ExportedFlow[] };
 
 /** Stages `check` to `save`. On failure the caller must `giveBack`. */
-export async function cut(kept: Kept, gateway: GatewayClient, stages: StageRunner<'source' | 'checkpoint'>): Promise<Cut> {
+export async function cut(
+  kept: Kept,
+  gateway: GatewayClient,
+  stages: StageRunner<'source' | 'checkpoint'>,
+): Promise<Cut> {
   const { guest, identity } = kept;
   const { id, epoch } = identity;
   await stages.run('check', () => gateway.check(id, { epoch }));
   await stages.run('stop', async () => {
     await guest.stop();
-    if (guest.state.name === 'ended') throw new KedgeError('KEDGE_GUEST_ENDED', `guest ${identity.name} ended just now`);
+    if (guest.state.name === 'ended')
+      throw new KedgeError('KEDGE_GUEST_ENDED', `guest ${identity.name} ended just now`);
   });
   await stages.run('freeze', () => gateway.freeze(id, { epoch }));
   const flows = await stages.run('drain', async () => {
@@ -43,11 +48,11 @@ export async function cut(kept: Kept, gateway: GatewayClient, stages: StageRunne
 }
 
 /**
- * Takes a guest back after a failure. The gateway decides: 'running' means it goes on here, 'lost' that the target had committed
- * and this copy is ended. A gateway that does not answer is asked until it does; the guest stands still meanwhile, because two
+ * Takes a guest back after a failure. The gateway decides: 'running' means it goes on here, 'lost' that the target had committed,
+ * 'sealed' that an image has it; then this copy is ended. A gateway that does not answer is asked until it does; the guest stands still meanwhile, because two
  * live copies would be worse.
  */
-export async function giveBack(kept: Kept, gateway: GatewayClient): Promise<'running' | 'lost'> {
+export async function giveBack(kept: Kept, gateway: GatewayClient): Promise<'running' | 'lost' | 'sealed'> {
   const { id, epoch } = kept.identity;
   for (;;) {
     try {
@@ -55,10 +60,19 @@ export async function giveBack(kept: Kept, gateway: GatewayClient): Promise<'run
       break;
     } catch (error) {
       if (!(error instanceof KedgeError)) throw error;
-      if (error.code === 'KEDGE_EPOCH_COMMITTED' || error.code === 'KEDGE_GUEST_UNKNOWN' || error.code === 'KEDGE_EPOCH_STALE') {
+      if (
+        error.code === 'KEDGE_EPOCH_COMMITTED' ||
+        error.code === 'KEDGE_GUEST_UNKNOWN' ||
+        error.code === 'KEDGE_EPOCH_STALE'
+      ) {
         kept.fate = error.message;
         await kept.guest.destroy();
         return 'lost';
+      }
+      if (error.code === 'KEDGE_GUEST_SEALED') {
+        kept.fate = 'checkpointed';
+        await kept.guest.destroy();
+        return 'sealed';
       }
       kept.task = 'stranded';
       await new Promise((resolve) => setTimeout(resolve, RETRY));
