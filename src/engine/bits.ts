@@ -1,4 +1,4 @@
-import { type HostValue, type ValueType } from './engine.ts';
+import type { HostValue, ValueType } from './engine.ts';
 
 const SCRATCH = new DataView(new ArrayBuffer(8));
 

@@ -1,4 +1,4 @@
-import { type HostCallContext, type PendingState } from './engine.ts';
+import type { HostCallContext, PendingState } from './engine.ts';
 
 const NO_MEMORY = new Uint8Array(0);
 

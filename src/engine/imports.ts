@@ -1,12 +1,6 @@
 /** Checks what a module imports against what the host offers, before any guest code runs. */
 import { KedgeError } from '../errors.ts';
-import {
-  type FunctionType,
-  type HostFunction,
-  type HostImports,
-  type ImportedFunction,
-  type ValueType,
-} from './engine.ts';
+import type { FunctionType, HostFunction, HostImports, ImportedFunction, ValueType } from './engine.ts';
 
 const LETTERS: Readonly<Record<string, ValueType>> = {
   i: 'i32',

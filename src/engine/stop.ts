@@ -1,4 +1,4 @@
-import { type StopHandle, type StopSignal } from './engine.ts';
+import type { StopHandle, StopSignal } from './engine.ts';
 
 /** A new stop flag, not requested. Make it in any thread and post its `handle` to the guest's. */
 export function createStopSignal(): StopSignal {

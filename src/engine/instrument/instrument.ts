@@ -12,7 +12,7 @@
  */
 import { createHash } from 'node:crypto';
 import { KedgeError } from '../../errors.ts';
-import { type FunctionType, type InstrumentedModule, type Policy, type ValueType } from '../engine.ts';
+import type { FunctionType, InstrumentedModule, Policy, ValueType } from '../engine.ts';
 import { type ModuleInfo, parseModule, unsupported, type WasmType } from '../wasm/module.ts';
 import { asyncify } from './asyncify.ts';
 import { readCached, writeCached } from './cache.ts';
@@ -125,8 +125,7 @@ function functionType(
 
 function whyInvalid(module: Uint8Array): string {
   try {
-    // eslint-disable-next-line no-new -- compiled only for the message
-    new WebAssembly.Module(module);
+    WebAssembly.Module.exports(new WebAssembly.Module(module));
     return 'the engine refused it';
   } catch (error) {
     const text = error instanceof Error ? error.message : String(error);

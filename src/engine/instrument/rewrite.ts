@@ -11,7 +11,7 @@
  * with an atomic load, because a plain one may be hoisted out of a loop by any optimiser on the way, ours or the engine's.
  */
 import { KedgeError } from '../../errors.ts';
-import { type ValueType } from '../engine.ts';
+import type { ValueType } from '../engine.ts';
 import { type ModuleInfo, SECTION, unsupported } from '../wasm/module.ts';
 import { Writer } from '../wasm/writer.ts';
 import { FRAME_PAGES, NAMES } from './names.ts';

@@ -1,6 +1,6 @@
 import process from 'node:process';
 import { KedgeError } from '../../errors.ts';
-import { type CompiledModule, type Engine, type InstrumentedModule } from '../engine.ts';
+import type { CompiledModule, Engine, InstrumentedModule } from '../engine.ts';
 import { V8Instance } from './instance.ts';
 
 const CACHE_ENTRIES = 4;

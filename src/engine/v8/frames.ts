@@ -1,5 +1,5 @@
 import { KedgeError } from '../../errors.ts';
-import { type Unwinding } from './exports.ts';
+import type { Unwinding } from './exports.ts';
 
 /** Address of Asyncify's header in the frames memory: two words, the top of the stack and its limit. */
 const HEADER = 0;

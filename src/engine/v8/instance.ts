@@ -34,6 +34,18 @@ import { FrameStack } from './frames.ts';
 
 type Phase = 'fresh' | 'running' | 'unwinding' | 'rewinding' | 'stopped' | 'ended';
 
+type Offered = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+
+/** Instantiates; what fails there is the module's fault (a data segment outside its memory) or a lack of memory. */
+function instantiate(compiled: WebAssembly.Module, offered: Offered): Readonly<Record<string, unknown>> {
+  try {
+    return new WebAssembly.Instance(compiled, offered).exports;
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message.replace(/^WebAssembly\.Instance\(\): /u, '') : String(cause);
+    throw new KedgeError('KEDGE_MODULE_INVALID', `the module cannot be instantiated: ${why}`, { cause });
+  }
+}
+
 type HostCall = (...args: HostValue[]) => HostValue | undefined;
 
 const NO_MEMORY = new Uint8Array(0);
@@ -71,8 +83,7 @@ export class V8Instance implements Instance {
       }
     });
     functions[NAMES.module] = { [NAMES.stop]: stop.handle, [NAMES.poll]: () => this.#poll() };
-    const instance = new WebAssembly.Instance(compiled, functions);
-    this.#exports = readExports(instance.exports, module.globals.length);
+    this.#exports = readExports(instantiate(compiled, functions), module.globals.length);
     this.#stack = this.#exports.unwinding && new FrameStack(this.#exports.unwinding);
     context.bind(
       () => this.memory(),
@@ -232,13 +243,15 @@ export class V8Instance implements Instance {
 
   /** Called by the guest at a stable point, when the flag was set; and at the end of rewinding to such a point. */
   #poll(): void {
+    // Asked first: should the stack end here, the guest is still where it was.
+    const stopping = this.#stop.requested();
     if (this.#phase === 'rewinding') {
       this.#endRewind();
       if (this.#call !== undefined) {
         throw this.#lostCall();
       }
     }
-    if (this.#stop.requested()) {
+    if (stopping) {
       this.#call = undefined;
       this.#unwind();
     }

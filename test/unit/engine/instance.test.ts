@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { test } from 'node:test';
+import { Worker } from 'node:worker_threads';
 import { GuestExit, type ComputeState, type HostImports } from '../../../src/engine/engine.ts';
 import { instrument } from '../../../src/engine/instrument/instrument.ts';
 import { createStopSignal } from '../../../src/engine/stop.ts';
@@ -159,6 +161,36 @@ test('frames larger than their memory are refused', async () => {
   assert.throws(() => instance.restore({ ...state, frames: { ...state.frames, bytes } }), {
     code: 'KEDGE_STACK_TOO_DEEP',
   });
+});
+
+test('a stack that does not fit here is an error with a code', { timeout: 20_000 }, async () => {
+  const module = await instrument(
+    wat(`(module
+      (func $down (param $n i32) (result i32)
+        (if (result i32) (i32.eqz (local.get $n)) (then (loop (br 0)) (unreachable))
+          (else (i32.add (local.get $n) (call $down (i32.sub (local.get $n) (i32.const 1)))))))
+      (func (export "_start") (drop (call $down (i32.const 5000)))))`),
+    'loop-all',
+  );
+  let polls = 0;
+  const { instance } = makeInstance(
+    module,
+    NONE,
+    scriptedStop(() => (polls += 1) > 6000),
+  );
+  assert.deepEqual(instance.start(), { kind: 'stopped' });
+  const workerData = { module, state: copyState(instance.capture()) };
+  const results: unknown[] = [];
+  for (const stackSizeMb of [0.5, 4]) {
+    const worker = new Worker(new URL('./resume-worker.ts', import.meta.url), {
+      workerData,
+      resourceLimits: { stackSizeMb },
+    });
+    const [result] = (await once(worker, 'message')) as unknown[];
+    results.push(result);
+    await worker.terminate();
+  }
+  assert.deepEqual(results, ['KEDGE_STACK_TOO_DEEP', 'stopped']);
 });
 
 test('memory may be filled in place', async () => {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -237,6 +238,25 @@ test('instrumenting is repeatable, and kept on disk', async () => {
   } finally {
     rmSync(directory, { recursive: true });
   }
+});
+
+test('another process makes the same bytes', async () => {
+  const module = wat('(module (memory 1) (func (export "_start") (loop (br_if 0 (i32.load (i32.const 48))))))');
+  const program = `
+    import { instrument } from './src/engine/instrument/instrument.ts';
+    const module = new Uint8Array(Buffer.from('${Buffer.from(module).toString('base64')}', 'base64'));
+    process.stdout.write((await instrument(module, 'loop-all')).hash);`;
+  const other = execFileSync(process.execPath, ['--input-type=module-typescript', '-e', program], {
+    cwd: new URL('../../../', import.meta.url).pathname,
+    encoding: 'utf8',
+  });
+  assert.equal((await instrument(module, 'loop-all')).hash, other);
+});
+
+test('a module that cannot be instantiated says why', async () => {
+  const module = wat('(module (memory 1) (data (i32.const 65534) "abc") (func (export "_start")))');
+  const instrumented = await instrument(module, 'loop-all');
+  assert.throws(() => makeInstance(instrumented, () => ({})), { code: 'KEDGE_MODULE_INVALID', message: /segment/u });
 });
 
 test('a context is of our making', async () => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
-import { type HostCallContext, type HostImports, type StopSignal } from '../../../src/engine/engine.ts';
+import type { HostCallContext, HostImports, StopSignal } from '../../../src/engine/engine.ts';
 import { instrument } from '../../../src/engine/instrument/instrument.ts';
 import { createStopSignal } from '../../../src/engine/stop.ts';
 import { host, makeInstance, runMoving, scriptedStop, wat } from './support.ts';

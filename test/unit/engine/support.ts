@@ -3,15 +3,15 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createHostCallContext } from '../../../src/engine/context.ts';
-import {
-  type ComputeState,
-  type HostCallContext,
-  type HostFunction,
-  type HostImports,
-  type Instance,
-  type InstrumentedModule,
-  type Outcome,
-  type StopSignal,
+import type {
+  ComputeState,
+  HostCallContext,
+  HostFunction,
+  HostImports,
+  Instance,
+  InstrumentedModule,
+  Outcome,
+  StopSignal,
 } from '../../../src/engine/engine.ts';
 import { createStopSignal } from '../../../src/engine/stop.ts';
 import { v8Engine } from '../../../src/engine/v8/engine.ts';
