@@ -1,4 +1,4 @@
-import { type HostCallContext, type HostFunction } from '../engine/engine.ts';
+import type { HostCallContext, HostFunction } from '../engine/engine.ts';
 import { defineFunction } from './define.ts';
 import { ERRNO, WasiError } from './errno.ts';
 
@@ -12,9 +12,26 @@ export interface TimeSource {
   monotonic(): bigint;
 }
 
-/** The clocks of this machine. Realtime has the resolution of milliseconds, refined by the monotonic clock. */
+const MILLISECOND = 1_000_000n;
+
+/** What to add to the monotonic clock for the time of day. */
+let sinceEpoch = 0n;
+
+/**
+ * The clocks of this machine. Node tells the time of day in whole milliseconds; what is between comes from the monotonic
+ * clock, set anew whenever the two disagree (at first, and when somebody sets the clock).
+ */
 export const SYSTEM_TIME: TimeSource = {
-  realtime: () => BigInt(Math.round((performance.timeOrigin + performance.now()) * 1000)) * 1000n,
+  realtime() {
+    const told = BigInt(Date.now()) * MILLISECOND;
+    const monotonic = process.hrtime.bigint();
+    const fine = monotonic + sinceEpoch;
+    if (fine >= told && fine < told + 2n * MILLISECOND) {
+      return fine;
+    }
+    sinceEpoch = told - monotonic;
+    return told;
+  },
   monotonic: () => process.hrtime.bigint(),
 };
 

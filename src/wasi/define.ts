@@ -1,4 +1,4 @@
-import { type HostCallContext, type HostFunction } from '../engine/engine.ts';
+import type { HostCallContext, HostFunction } from '../engine/engine.ts';
 import { ERRNO, type Errno, errnoOf } from './errno.ts';
 import { GuestMemory } from './memory.ts';
 

@@ -1,5 +1,5 @@
 /** The guest's descriptor table: small numbers for streams, directories, files and sockets. */
-import { type SocketHandle } from '../wasi-sock/handle.ts';
+import type { SocketHandle } from '../wasi-sock/handle.ts';
 import { ERRNO, WasiError } from './errno.ts';
 
 /** A directory that the host gives the guest under a name. */

@@ -1,17 +1,17 @@
 /** The functions of WASI that take a descriptor and no path. */
 import { closeSync, fstatSync, fsyncSync, readdirSync, lstatSync } from 'node:fs';
-import { type HostCallContext, type HostFunction } from '../engine/engine.ts';
+import type { HostCallContext, HostFunction } from '../engine/engine.ts';
 import { INTERRUPTED } from '../wasi-sock/errno.ts';
 import { pollRequest } from '../wasi-sock/poll.ts';
-import { type SocketTable } from '../wasi-sock/table.ts';
+import type { SocketTable } from '../wasi-sock/table.ts';
 import { defineFunction } from './define.ts';
-import { type Descriptor, type DescriptorTable, type DirectoryDescriptor, type DirectoryEntry } from './descriptors.ts';
+import type { Descriptor, DescriptorTable, DirectoryDescriptor, DirectoryEntry } from './descriptors.ts';
 import { ERRNO, type Errno, WasiError } from './errno.ts';
 import {
   allocateFile,
+  exact,
   fileType,
   mustBeWritable,
-  position,
   readAt,
   readFile,
   reopenFlags,
@@ -22,13 +22,13 @@ import {
   writeAt,
   writeFile,
 } from './files.ts';
-import { type GuestMemory } from './memory.ts';
+import type { GuestMemory } from './memory.ts';
 import { hostPathOf } from './paths.ts';
 import { ALL_FD_FLAGS, FD_FLAG, FILE_TYPE } from './rights.ts';
 import { transfer } from './sockets.ts';
 import { putFilestat, timesOf } from './stat.ts';
 import { readInput, type Stdio, writeOutput } from './stdio.ts';
-import { type Waiter } from './waiting.ts';
+import type { Waiter } from './waiting.ts';
 
 export interface DescriptorOptions {
   readonly descriptors: DescriptorTable;
@@ -249,7 +249,7 @@ function transferFunctions(
         const file = descriptors.file(fd);
         const buffers = memory.buffers(iovs, count);
         memory.bytes(out, 4);
-        memory.setU32(out, readAt(file, buffers, position(BigInt.asUintN(64, offset))));
+        memory.setU32(out, readAt(file, buffers, exact(BigInt.asUintN(64, offset))));
         return undefined;
       },
     ),
@@ -262,7 +262,7 @@ function transferFunctions(
         memory.bytes(out, 4);
         // As in Linux, a file that appends does so whatever the position says.
         const append = (file.flags & FD_FLAG.append) !== 0;
-        memory.setU32(out, writeAt(file, buffers, position(BigInt.asUintN(64, offset)), append));
+        memory.setU32(out, writeAt(file, buffers, exact(BigInt.asUintN(64, offset)), append));
         return undefined;
       },
     ),

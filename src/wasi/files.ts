@@ -12,7 +12,7 @@ import {
   readSync,
   writeSync,
 } from 'node:fs';
-import { type FileDescriptor, type Preopen } from './descriptors.ts';
+import type { FileDescriptor, Preopen } from './descriptors.ts';
 import { ERRNO, WasiError } from './errno.ts';
 import { FD_FLAG, FILE_TYPE, READ_RIGHTS, WRITE_RIGHTS } from './rights.ts';
 
@@ -93,12 +93,12 @@ export function seekFile(file: FileDescriptor, offset: bigint, whence: number): 
   } else {
     throw new WasiError(ERRNO.EINVAL);
   }
-  file.offset = position(BigInt(base) + offset);
+  file.offset = exact(BigInt(base) + offset);
   return file.offset;
 }
 
 /** A position or size that a double holds exactly; EINVAL for another. */
-export function position(value: bigint): number {
+export function exact(value: bigint): number {
   if (value < 0n || value > BigInt(Number.MAX_SAFE_INTEGER)) {
     throw new WasiError(ERRNO.EINVAL);
   }
@@ -106,12 +106,12 @@ export function position(value: bigint): number {
 }
 
 export function resizeFile(file: FileDescriptor, size: bigint): void {
-  ftruncateSync(file.host, position(size));
+  ftruncateSync(file.host, exact(size));
 }
 
 /** Makes sure that the file is at least `offset + length` long. */
 export function allocateFile(file: FileDescriptor, offset: bigint, length: bigint): void {
-  const end = position(BigInt.asUintN(64, offset) + BigInt.asUintN(64, length));
+  const end = exact(BigInt.asUintN(64, offset) + BigInt.asUintN(64, length));
   if (fstatSync(file.host).size < end) {
     ftruncateSync(file.host, end);
   }

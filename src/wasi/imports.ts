@@ -6,10 +6,10 @@
  * `close()` when the guest has ended, or moved away.
  */
 import { KedgeError } from '../errors.ts';
-import { type HostCallContext, type HostFunction, type HostImports } from '../engine/engine.ts';
+import type { HostCallContext, HostFunction, HostImports } from '../engine/engine.ts';
 import { type SocketDescriptors, socketFunctions } from '../wasi-sock/imports.ts';
-import { type HostsTable } from '../wasi-sock/resolve.ts';
-import { type SocketTable } from '../wasi-sock/table.ts';
+import type { HostsTable } from '../wasi-sock/resolve.ts';
+import type { SocketTable } from '../wasi-sock/table.ts';
 import { clockFunctions, Clocks, SYSTEM_TIME, type TimeSource } from './clocks.ts';
 import { DescriptorTable, type Preopen } from './descriptors.ts';
 import { WasiError } from './errno.ts';
@@ -19,8 +19,8 @@ import { pollFunctions } from './poll.ts';
 import { processFunctions, type RandomSource, SYSTEM_RANDOM } from './process.ts';
 import { ALL_RIGHTS, FD_FLAG, STREAM_RIGHTS } from './rights.ts';
 import { openPreopen, restoreDescriptors, saveDescriptors, type SavedWasi } from './saved.ts';
-import { type Stdio } from './stdio.ts';
-import { type Waiter } from './waiting.ts';
+import type { Stdio } from './stdio.ts';
+import type { Waiter } from './waiting.ts';
 
 /** The import module of preview1. */
 export const WASI_MODULE = 'wasi_snapshot_preview1';

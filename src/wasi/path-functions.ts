@@ -15,12 +15,12 @@ import {
   symlinkSync,
   unlinkSync,
 } from 'node:fs';
-import { type HostCallContext, type HostFunction } from '../engine/engine.ts';
+import type { HostCallContext, HostFunction } from '../engine/engine.ts';
 import { defineFunction } from './define.ts';
-import { type Descriptor, type DescriptorTable, type DirectoryDescriptor } from './descriptors.ts';
+import type { Descriptor, DescriptorTable, DirectoryDescriptor } from './descriptors.ts';
 import { ERRNO, type Errno, WasiError } from './errno.ts';
 import { hostFlags, mustBeWritable, seconds } from './files.ts';
-import { type GuestMemory } from './memory.ts';
+import type { GuestMemory } from './memory.ts';
 import { type Place, withPlace } from './paths.ts';
 import { ALL_FD_FLAGS, ALL_RIGHTS, LOOKUP_FOLLOW, OPEN_FLAG, WRITE_RIGHTS } from './rights.ts';
 import { putFilestat, timesOf } from './stat.ts';

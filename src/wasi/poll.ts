@@ -4,16 +4,16 @@
  * An interrupted poll keeps the reading of the guest's monotonic clock at which it began. Issued again, on any host, it
  * counts its relative deadlines from there; as that clock does not run in an image, what was left is left.
  */
-import { type HostCallContext, type HostFunction } from '../engine/engine.ts';
+import type { HostCallContext, HostFunction } from '../engine/engine.ts';
 import { INTERRUPTED } from '../wasi-sock/errno.ts';
 import { type PollRequest, pollRequest } from '../wasi-sock/poll.ts';
 import { CLOCK, type Clocks } from './clocks.ts';
 import { defineFunction } from './define.ts';
-import { type Descriptor, type DescriptorTable } from './descriptors.ts';
+import type { Descriptor, DescriptorTable } from './descriptors.ts';
 import { type Errno, ERRNO, WasiError } from './errno.ts';
-import { type GuestMemory } from './memory.ts';
-import { type Input } from './stdio.ts';
-import { type Waiter } from './waiting.ts';
+import type { GuestMemory } from './memory.ts';
+import type { Input } from './stdio.ts';
+import type { Waiter } from './waiting.ts';
 
 const SUBSCRIPTION_SIZE = 48;
 const EVENT_SIZE = 32;

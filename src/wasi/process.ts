@@ -2,7 +2,7 @@ import { randomFillSync } from 'node:crypto';
 import { GuestExit, type HostCallContext, type HostFunction } from '../engine/engine.ts';
 import { defineFunction } from './define.ts';
 import { ERRNO } from './errno.ts';
-import { type GuestMemory } from './memory.ts';
+import type { GuestMemory } from './memory.ts';
 
 /** Fills bytes with randomness. Tests give their own. */
 export type RandomSource = (bytes: Uint8Array) => void;

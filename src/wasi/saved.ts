@@ -2,19 +2,14 @@
  * The part of an image that is WASI's own, except sockets: plain data, fit for CBOR. Names of files are those of the
  * guest (preopen and path inside it): the target host gives its own directories for the same names.
  */
-import { closeSync, fstatSync, openSync } from 'node:fs';
+import { type BigIntStats, closeSync, fstatSync, lstatSync, openSync } from 'node:fs';
 import { KedgeError } from '../errors.ts';
-import {
-  type Descriptor,
-  type DescriptorTable,
-  type DirectoryDescriptor,
-  type FileDescriptor,
-  type Preopen,
-} from './descriptors.ts';
+import type { Descriptor, DescriptorTable, DirectoryDescriptor, FileDescriptor, Preopen } from './descriptors.ts';
+import { errnoOf } from './errno.ts';
 import { hostFlags } from './files.ts';
 import { openHostDirectory, withPlace } from './paths.ts';
 import { WRITE_RIGHTS } from './rights.ts';
-import { type SocketTable } from '../wasi-sock/table.ts';
+import type { SocketTable } from '../wasi-sock/table.ts';
 
 export interface SavedWasi {
   readonly args: readonly string[];
@@ -66,11 +61,33 @@ function named(descriptor: FileDescriptor | DirectoryDescriptor): { readonly pre
   return { preopen: descriptor.preopen.guestPath, path: descriptor.path };
 }
 
+/** Makes sure that the name under which something was opened still leads to it: only names go into an image. */
 function mustHaveName(descriptor: FileDescriptor | DirectoryDescriptor): void {
-  if (fstatSync(descriptor.host).nlink === 0) {
-    throw new KedgeError('KEDGE_FILE_DELETED', `the guest has ${nameOf(named(descriptor))} open, which is deleted`, {
-      hint: 'a guest can move only while its open files have names',
+  const { dev, ino } = fstatSync(descriptor.host, { bigint: true });
+  const found = statPlace(descriptor.preopen, descriptor.path);
+  if (found?.dev !== dev || found.ino !== ino) {
+    const name = nameOf(named(descriptor));
+    throw new KedgeError('KEDGE_FILE_DELETED', `the guest has ${name} open, which is deleted or renamed`, {
+      hint: 'a guest can move only while its open files have the names under which it opened them',
     });
+  }
+}
+
+function statPlace(preopen: Preopen, path: string): BigIntStats | undefined {
+  let root: number | undefined;
+  try {
+    root = openPreopen(preopen);
+    const start = { host: root, path: '' };
+    return withPlace(start, path === '' ? '.' : path, false, (place) => lstatSync(place.hostPath, { bigint: true }));
+  } catch (error) {
+    if (errnoOf(error) === undefined) {
+      throw error;
+    }
+    return undefined;
+  } finally {
+    if (root !== undefined) {
+      closeSync(root);
+    }
   }
 }
 

@@ -1,9 +1,9 @@
 /** What `fd_*` functions do on descriptors that are sockets. */
-import { type HostCallContext } from '../engine/engine.ts';
+import type { HostCallContext } from '../engine/engine.ts';
 import { INTERRUPTED } from '../wasi-sock/errno.ts';
-import { type SocketHandle } from '../wasi-sock/handle.ts';
+import type { SocketHandle } from '../wasi-sock/handle.ts';
 import { issue } from '../wasi-sock/host-function.ts';
-import { type SocketTable } from '../wasi-sock/table.ts';
+import type { SocketTable } from '../wasi-sock/table.ts';
 import { type Errno, ERRNO, WasiError } from './errno.ts';
 
 /**

@@ -1,7 +1,7 @@
-import { type BigIntStats } from 'node:fs';
+import type { BigIntStats } from 'node:fs';
 import { ERRNO, WasiError } from './errno.ts';
 import { fileType } from './files.ts';
-import { type GuestMemory } from './memory.ts';
+import type { GuestMemory } from './memory.ts';
 
 const TIME_FLAG = { accessed: 1, accessedNow: 2, modified: 4, modifiedNow: 8 } as const;
 

@@ -1,6 +1,6 @@
-import { type StopSignal } from '../engine/engine.ts';
+import type { StopSignal } from '../engine/engine.ts';
 import { INTERRUPTED } from '../wasi-sock/errno.ts';
-import { type PollRequest } from '../wasi-sock/poll.ts';
+import type { PollRequest } from '../wasi-sock/poll.ts';
 
 /**
  * Blocks the guest's thread until a request is ready, the time is up, or the guest is to stop. `SocketTable` is one.

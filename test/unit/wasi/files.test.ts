@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { decode, encode } from 'cborg';
 import { ERRNO } from '../../../src/wasi/errno.ts';
-import { type SavedWasi } from '../../../src/wasi/saved.ts';
+import type { SavedWasi } from '../../../src/wasi/saved.ts';
 import { Bench, temporaryDirectory } from './support.ts';
 
 const READ = 1n << 1n;
@@ -272,11 +272,19 @@ test('open files go on where they were, on a host with other directories', () =>
   assert.equal(existsSync(join(directory.path, 'sub')), false);
 });
 
-test('a deleted file cannot move', () => {
+test('a file that was deleted or renamed cannot move', () => {
   using directory = temporaryDirectory();
   using bench = new Bench({ preopens: [{ guestPath: '/d', hostPath: directory.path }] });
   bench.open('file', { flags: CREATE, rights: WRITE });
   bench.wasi.save();
   bench.call('path_unlink_file', 3, ...bench.put('file'));
   assert.throws(() => bench.wasi.save(), { code: 'KEDGE_FILE_DELETED', message: /\/d\/file/u });
+  // Another file of the same name is not the one that is open, and neither is one that was renamed.
+  writeFileSync(join(directory.path, 'file'), 'another');
+  assert.throws(() => bench.wasi.save(), { code: 'KEDGE_FILE_DELETED' });
+  bench.call('fd_close', 4);
+  bench.open('file');
+  bench.wasi.save();
+  bench.call('path_rename', 3, ...bench.put('file'), 3, ...bench.put('renamed'));
+  assert.throws(() => bench.wasi.save(), { code: 'KEDGE_FILE_DELETED' });
 });

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ERRNO } from '../../../src/wasi/errno.ts';
 import { INTERRUPTED } from '../../../src/wasi-sock/errno.ts';
-import { type PollRequest } from '../../../src/wasi-sock/poll.ts';
-import { type Waiter } from '../../../src/wasi/waiting.ts';
+import type { PollRequest } from '../../../src/wasi-sock/poll.ts';
+import type { Waiter } from '../../../src/wasi/waiting.ts';
 import { Bench, ManualTime, temporaryDirectory } from './support.ts';
 
 const MS = 1_000_000n;

@@ -4,17 +4,12 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { createHostCallContext } from '../../../src/engine/context.ts';
-import {
-  type ComputeState,
-  type InstrumentedModule,
-  type Outcome,
-  type StopSignal,
-} from '../../../src/engine/engine.ts';
+import type { ComputeState, InstrumentedModule, Outcome, StopSignal } from '../../../src/engine/engine.ts';
 import { instrument } from '../../../src/engine/instrument/instrument.ts';
 import { createStopSignal } from '../../../src/engine/stop.ts';
 import { v8Engine } from '../../../src/engine/v8/engine.ts';
 import { Wasi, type WasiOptions } from '../../../src/wasi/imports.ts';
-import { type SavedWasi } from '../../../src/wasi/saved.ts';
+import type { SavedWasi } from '../../../src/wasi/saved.ts';
 import { stopFlagWaiter } from '../../../src/wasi/waiting.ts';
 import { scriptedStop } from '../engine/support.ts';
 import { compileC, temporaryDirectory } from './support.ts';

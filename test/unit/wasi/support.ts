@@ -3,9 +3,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CallContext } from '../../../src/engine/context.ts';
-import { type StopSignal } from '../../../src/engine/engine.ts';
+import type { StopSignal } from '../../../src/engine/engine.ts';
 import { createStopSignal } from '../../../src/engine/stop.ts';
-import { type TimeSource } from '../../../src/wasi/clocks.ts';
+import type { TimeSource } from '../../../src/wasi/clocks.ts';
 import { Wasi, WASI_MODULE, type WasiOptions } from '../../../src/wasi/imports.ts';
 import { stopFlagWaiter } from '../../../src/wasi/waiting.ts';
 
@@ -83,19 +83,22 @@ export class Bench implements Disposable {
 
   /** Calls a function; the result is its errno. */
   call(name: string, ...args: readonly (number | bigint)[]): number {
+    this.context.enter(false, undefined);
+    return this.#invoke(name, args);
+  }
+
+  #invoke(name: string, args: readonly (number | bigint)[]): number {
     const found = this.wasi.imports[WASI_MODULE]?.[name];
     if (found === undefined) {
       throw new Error(`no function ${name}`);
     }
-    this.context.enter(false, undefined);
     return Number((found.call as (...values: readonly (number | bigint)[]) => number)(...args));
   }
 
   /** Issues an interrupted call again, as the engine does. */
   again(name: string, ...args: readonly (number | bigint)[]): number {
-    const found = this.wasi.imports[WASI_MODULE]?.[name];
     this.context.enter(true, this.context.pending);
-    return Number((found?.call as (...values: readonly (number | bigint)[]) => number)(...args));
+    return this.#invoke(name, args);
   }
 
   /** Puts bytes or text somewhere; returns [pointer, length]. */
