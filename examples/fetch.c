@@ -90,7 +90,7 @@ static void check(const uint8_t *data, size_t size, uint32_t seed)
 
 static void http(int fd, const char *host, const char *path)
 {
-    char head[CHUNK];
+    static char head[CHUNK];
     size_t head_size = 0;
     uint64_t length = UINT64_MAX;
     snprintf(head, sizeof head, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nUser-Agent: kedge-fetch\r\n\r\n", path, host);

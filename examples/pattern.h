@@ -18,23 +18,47 @@ static inline uint32_t pattern_word(uint32_t seed, uint32_t index)
     return x ^ x >> 16;
 }
 
+enum { PATTERN_BLOCK = 256 };
+
+/* One block from a word on. Without loops once compiled, so that it has no stable points and runs at full speed. */
+__attribute__((noinline)) static void pattern_block(uint8_t *out, uint32_t seed, uint32_t index)
+{
+#pragma clang loop unroll(full)
+    for (unsigned i = 0; i < PATTERN_BLOCK / 4; i++) {
+        uint32_t word = pattern_word(seed, index + i);
+        memcpy(out + 4 * i, &word, 4);
+    }
+}
+
+/* Whether two blocks are the same. */
+__attribute__((noinline)) static int pattern_same_block(const uint8_t *a, const uint8_t *b)
+{
+    uint64_t difference = 0;
+#pragma clang loop unroll(full)
+    for (unsigned i = 0; i < PATTERN_BLOCK; i += 8) {
+        uint64_t x, y;
+        memcpy(&x, a + i, 8);
+        memcpy(&y, b + i, 8);
+        difference |= x ^ y;
+    }
+    return difference == 0;
+}
+
 /* Fills `size` bytes with the stream from byte `position` on. */
 static void pattern_fill(uint8_t *out, size_t size, uint32_t seed, uint64_t position)
 {
-    uint32_t index = (uint32_t)(position / 4);
-    unsigned skip = position % 4;
     while (size > 0) {
-        uint32_t word = pattern_word(seed, index++);
-        size_t part = 4 - skip < size ? 4 - skip : size;
-        if (part == 4) {
-            memcpy(out, &word, 4);
+        uint32_t index = (uint32_t)(position / 4);
+        if (position % 4 == 0 && size >= PATTERN_BLOCK) {
+            pattern_block(out, seed, index);
+            out += PATTERN_BLOCK;
+            size -= PATTERN_BLOCK;
+            position += PATTERN_BLOCK;
         } else {
-            for (size_t i = 0; i < part; i++)
-                out[i] = (uint8_t)(word >> 8 * (skip + i));
+            *out++ = (uint8_t)(pattern_word(seed, index) >> 8 * (position % 4));
+            size--;
+            position++;
         }
-        out += part;
-        size -= part;
-        skip = 0;
     }
 }
 
@@ -43,17 +67,18 @@ static size_t pattern_match(const uint8_t *data, size_t size, uint32_t seed, uin
 {
     size_t done = 0;
     while (done < size) {
-        uint8_t expected[256];
-        size_t part = size - done < sizeof expected ? size - done : sizeof expected;
-        pattern_fill(expected, part, seed, position + done);
-        if (memcmp(data + done, expected, part) != 0) {
-            while (data[done] == expected[0] && part > 1) {
-                done++;
-                memmove(expected, expected + 1, --part);
+        uint8_t expected[PATTERN_BLOCK];
+        if ((position + done) % 4 == 0 && size - done >= PATTERN_BLOCK) {
+            pattern_block(expected, seed, (uint32_t)((position + done) / 4));
+            if (pattern_same_block(data + done, expected)) {
+                done += PATTERN_BLOCK;
+                continue;
             }
-            return data[done] == expected[0] ? done + 1 : done;
         }
-        done += part;
+        pattern_fill(expected, 1, seed, position + done);
+        if (data[done] != expected[0])
+            break;
+        done++;
     }
     return done;
 }

@@ -26,27 +26,32 @@ static inline uint32_t sha256_rotate(uint32_t value, int count)
     return value >> count | value << (32 - count);
 }
 
-static void sha256_block(struct sha256 *hash, const uint8_t *data)
+/* Without loops once compiled, so that it has no stable points and runs at full speed. */
+__attribute__((noinline)) static void sha256_block(struct sha256 *hash, const uint8_t *data)
 {
     uint32_t w[64], s[8];
+#pragma clang loop unroll(full)
     for (int i = 0; i < 16; i++)
         w[i] = (uint32_t)data[4 * i] << 24 | (uint32_t)data[4 * i + 1] << 16 | (uint32_t)data[4 * i + 2] << 8 | data[4 * i + 3];
+#pragma clang loop unroll(full)
     for (int i = 16; i < 64; i++) {
         uint32_t a = sha256_rotate(w[i - 15], 7) ^ sha256_rotate(w[i - 15], 18) ^ w[i - 15] >> 3;
         uint32_t b = sha256_rotate(w[i - 2], 17) ^ sha256_rotate(w[i - 2], 19) ^ w[i - 2] >> 10;
         w[i] = w[i - 16] + a + w[i - 7] + b;
     }
     memcpy(s, hash->state, sizeof s);
+#pragma clang loop unroll(full)
     for (int i = 0; i < 64; i++) {
         uint32_t e = sha256_rotate(s[4], 6) ^ sha256_rotate(s[4], 11) ^ sha256_rotate(s[4], 25);
         uint32_t choose = (s[4] & s[5]) ^ (~s[4] & s[6]);
         uint32_t t1 = s[7] + e + choose + SHA256_K[i] + w[i];
         uint32_t a = sha256_rotate(s[0], 2) ^ sha256_rotate(s[0], 13) ^ sha256_rotate(s[0], 22);
         uint32_t t2 = a + ((s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]));
-        memmove(s + 1, s, 7 * sizeof s[0]);
+        s[7] = s[6], s[6] = s[5], s[5] = s[4], s[4] = s[3], s[3] = s[2], s[2] = s[1], s[1] = s[0];
         s[4] += t1;
         s[0] = t1 + t2;
     }
+#pragma clang loop unroll(full)
     for (int i = 0; i < 8; i++)
         hash->state[i] += s[i];
 }
