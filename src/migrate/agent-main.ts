@@ -1,4 +1,5 @@
 /** `kedge agent`: starts one, and ends it at a signal. */
+import { join } from 'node:path';
 import { GatewayClient } from '../gateway/admin/client.ts';
 import { KedgeError } from '../errors.ts';
 import { Agent } from './agent.ts';
@@ -11,6 +12,8 @@ export type AgentMainOptions = {
   readonly gateway: string;
   readonly leg: string;
   readonly stateDir?: string | undefined;
+  /** Directories of this host for guests from elsewhere, by the guest's name. */
+  readonly dirs?: readonly { readonly host: string; readonly guest: string }[];
 };
 
 /** Runs an agent until SIGTERM or SIGINT; prints one line when it is ready. Returns the exit code. */
@@ -24,7 +27,9 @@ export async function runAgent(options: AgentMainOptions): Promise<number> {
       hint: `its legs are: ${legs.map(({ name }) => name).join(', ')}`,
     });
   const registry = options.stateDir === undefined ? noRegistry : fileRegistry(options.stateDir);
-  const agent = new Agent({ gateway, leg, transport: unixTransport, registry, warn });
+  const directories = new Map((options.dirs ?? []).map(({ host, guest }) => [guest, host]));
+  const cacheDirectory = options.stateDir === undefined ? undefined : join(options.stateDir, 'cache');
+  const agent = new Agent({ gateway, leg, transport: unixTransport, registry, directories, cacheDirectory, warn });
   // Listening is the lock against a second agent, so what an earlier one left is cleared only after it.
   const listener = await unixTransport.listen(socket, (link) => void serve(agent, link));
   await signOffLeft(gateway, leg, registry.left, warn);

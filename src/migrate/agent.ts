@@ -3,6 +3,7 @@
  * when one has ended. What it owns it owns alone: no guest is in two agents' hands, because the gateway gives an epoch once.
  */
 import { randomUUID } from 'node:crypto';
+import type { InstrumentedModule, Policy } from '../engine/engine.ts';
 import { instrument } from '../engine/instrument/instrument.ts';
 import { KedgeError } from '../errors.ts';
 import type { GatewayClient } from '../gateway/admin/client.ts';
@@ -32,6 +33,13 @@ export type AgentOptions = {
   readonly transport: Transport;
   /** Which guests are ours, for an agent that starts after this one was killed. */
   readonly registry: Registry;
+  /**
+   * Directories of this host that guests from elsewhere may have, by the guest's name for them. What another host gave is never
+   * taken from a move or an image: it would name any path that this agent can read.
+   */
+  readonly directories: ReadonlyMap<string, string>;
+  /** Where instrumented modules are kept between runs. */
+  readonly cacheDirectory?: string | undefined;
   readonly warn: (what: string) => void;
 };
 
@@ -73,6 +81,23 @@ export class Agent {
       const holder = this.#guests.get(name);
       if (holder === undefined || holder.guest.state.name === 'ended') return name;
     }
+  }
+
+  #instrument(module: Uint8Array, policy: Policy): Promise<InstrumentedModule> {
+    const { cacheDirectory } = this.#options;
+    return instrument(module, policy, cacheDirectory === undefined ? {} : { cacheDirectory });
+  }
+
+  /** This host's directories under the names a guest from elsewhere knows. Throws KEDGE_PREOPEN_INVALID. */
+  #ownDirectories(names: readonly string[]): { host: string; guest: string }[] {
+    return names.map((guest) => {
+      const host = this.#options.directories.get(guest);
+      if (host === undefined)
+        throw new KedgeError('KEDGE_PREOPEN_INVALID', `this host has no directory for the guest's ${guest}`, {
+          hint: `start its agent with --dir HOST-DIRECTORY:${guest}`,
+        });
+      return { host, guest };
+    });
   }
 
   /** Makes the worker of a guest; nothing runs yet and the agent does not own it yet. */
@@ -126,7 +151,7 @@ export class Agent {
     const name = spec.name ?? this.#freeName(spec.moduleName);
     this.#mustBeFree(name);
     // A module that cannot run here is refused before anything is registered.
-    const instrumented = await instrument(module, 'loop');
+    const instrumented = await this.#instrument(module, 'loop');
     const id = randomUUID();
     const { leg } = this.#options;
     const address = spec.address === undefined ? {} : { address: spec.address };
@@ -188,10 +213,11 @@ export class Agent {
     const stages = new StageRunner('target');
     return await stages.run('prepare', async () => {
       this.#mustBeFree(incoming.name);
-      const instrumented = await instrument(module, 'loop');
+      const instrumented = await this.#instrument(module, 'loop');
       if (instrumented.originalHash !== incoming.moduleHash)
         throw new KedgeError('KEDGE_IMAGE_INVALID', 'the module is not the one that was announced');
-      const kept = this.#prepare({ ...incoming, epoch: incoming.epoch + 1, module, instrumented });
+      const dirs = this.#ownDirectories(incoming.dirs.map(({ guest }) => guest));
+      const kept = this.#prepare({ ...incoming, dirs, epoch: incoming.epoch + 1, module, instrumented });
       await kept.guest.ready;
       return {
         take: async (image) => {
@@ -250,14 +276,14 @@ export class Agent {
 
   async #identityOf(image: Image, module: Uint8Array): Promise<Identity> {
     const { guest, module: about, args, env, publish, preopens } = image.manifest;
-    const instrumented = await instrument(module, image.manifest.policy === 'loop' ? 'loop' : 'loop-all');
+    const instrumented = await this.#instrument(module, image.manifest.policy === 'loop' ? 'loop' : 'loop-all');
     return {
       id: guest.id,
       name: guest.name,
       address: guest.address,
       epoch: guest.epoch + 1,
       publish,
-      dirs: preopens.map(({ host, guest: name }) => ({ host, guest: name })),
+      dirs: this.#ownDirectories(preopens.map(({ guest: name }) => name)),
       env,
       moduleName: about.name,
       moduleHash: about.sha256,

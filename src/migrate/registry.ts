@@ -27,7 +27,9 @@ export function fileRegistry(directory: string): Registry {
     const known: unknown = text === '' ? [] : JSON.parse(text);
     left = Array.isArray(known) ? known.filter((id) => typeof id === 'string') : [];
   } catch (cause) {
-    throw new KedgeError('KEDGE_AGENT_STATE', `the state directory ${directory} cannot be used: ${String(cause)}`, { cause });
+    throw new KedgeError('KEDGE_AGENT_STATE', `the state directory ${directory} cannot be used: ${String(cause)}`, {
+      cause,
+    });
   }
   const write = () => {
     writeFileSync(`${file}.tmp`, JSON.stringify([...ids]));

@@ -81,7 +81,10 @@ async function receive(
   module: Uint8Array,
 ): Promise<void> {
   if (request.version !== MOVE_VERSION)
-    throw new KedgeError('KEDGE_MOVE_VERSION', `this agent speaks version ${MOVE_VERSION} of the hand-over, not ${request.version}`);
+    throw new KedgeError(
+      'KEDGE_MOVE_VERSION',
+      `this agent speaks version ${MOVE_VERSION} of the hand-over, not ${request.version}`,
+    );
   const incoming = await agent.prepare(request.guest, module);
   let taken = false;
   try {

@@ -18,7 +18,12 @@ function announce(kept: Kept): Incoming {
 }
 
 /** Moves a guest to the agent at `target`. Throws when it stayed here; then it runs as before. */
-export async function move(kept: Kept, target: string, transport: Transport, gateway: GatewayClient): Promise<MoveResult> {
+export async function move(
+  kept: Kept,
+  target: string,
+  transport: Transport,
+  gateway: GatewayClient,
+): Promise<MoveResult> {
   kept.begin('moving');
   const stages = new StageRunner('source');
   const start = performance.now();

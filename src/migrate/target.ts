@@ -3,6 +3,7 @@
  * has, everything can be taken back, and after it nothing is.
  */
 import type { GatewayClient } from '../gateway/admin/client.ts';
+import type { ClaimBody } from '../gateway/admin/schema.ts';
 import { KedgeError } from '../errors.ts';
 import type { FlowReport } from '../wasi-sock/save.ts';
 import type { Image } from '../image/reader.ts';
@@ -20,7 +21,10 @@ function mustBeOf(image: Image, kept: Kept): void {
   const { guest, module } = image.manifest;
   const { id, epoch, moduleHash } = kept.identity;
   if (guest.id !== id || guest.epoch + 1 !== epoch || module.sha256 !== moduleHash)
-    throw new KedgeError('KEDGE_IMAGE_INVALID', `the image is of guest ${guest.id} at epoch ${guest.epoch}, not of this one`);
+    throw new KedgeError(
+      'KEDGE_IMAGE_INVALID',
+      `the image is of guest ${guest.id} at epoch ${guest.epoch}, not of this one`,
+    );
 }
 
 /** Fills a prepared guest from an image, with the sockets an attach has given. */
@@ -44,14 +48,14 @@ export async function takeOver(
     mustBeOf(decoded, kept);
     return decoded;
   });
-  const { flows } = await stages.run('attach', () => gateway.attach(id, { epoch, leg }));
+  const { flows, claim } = await stages.run('attach', () => gateway.attach(id, { epoch, leg }));
   try {
     await stages.run('restore', () => fill(kept, image, flows));
-    await stages.run('commit', () => commit(id, epoch, gateway));
+    await stages.run('commit', () => commit(id, { epoch, claim }, gateway));
   } catch (error) {
     await kept.guest.destroy();
     // The attach would run out by itself; a gateway that cannot be told has worse troubles.
-    await gateway.detach(id, { epoch }).catch(() => undefined);
+    await gateway.detach(id, { epoch, claim }).catch(() => undefined);
     throw error;
   }
   await stages.run('release', () => kept.guest.release());
@@ -59,10 +63,10 @@ export async function takeOver(
 }
 
 /** Commits, and asks again when the answer was lost: a commit is idempotent. */
-async function commit(id: string, epoch: number, gateway: GatewayClient): Promise<void> {
+async function commit(id: string, claim: ClaimBody, gateway: GatewayClient): Promise<void> {
   for (let tries = 1; ; tries++) {
     try {
-      await gateway.commit(id, { epoch });
+      await gateway.commit(id, claim);
       return;
     } catch (error) {
       const lost =

@@ -90,7 +90,8 @@ class SocketLink implements Link {
     if (prefix === undefined) return undefined;
     const recordLength = prefix.readUInt32LE(0);
     const payloadLength = Number(prefix.readBigUInt64LE(4));
-    if (recordLength > MAX_RECORD || payloadLength > MAX_PAYLOAD) throw broken(new Error('a frame of impossible length'));
+    if (recordLength > MAX_RECORD || payloadLength > MAX_PAYLOAD)
+      throw broken(new Error('a frame of impossible length'));
     const record = await this.#take(recordLength);
     const payload = await this.#take(payloadLength);
     if (record === undefined || payload === undefined) throw broken(new Error('it ended within a message'));

@@ -3,6 +3,7 @@ import type { CommandContext } from '@stricli/core';
 import { buildCommand } from '@stricli/core';
 import { DEFAULT_GATEWAY_SOCKET } from '../../gateway/admin/client.ts';
 import { DEFAULT_AGENT_SOCKET } from '../../migrate/client.ts';
+import { parseDirectory } from './options.ts';
 import type { RunAgentFlags } from './run-agent.ts';
 
 export const agent = buildCommand<RunAgentFlags, [], CommandContext>({
@@ -31,9 +32,17 @@ export const agent = buildCommand<RunAgentFlags, [], CommandContext>({
       stateDir: {
         kind: 'parsed',
         parse: String,
-        brief: 'Remembers guests here, to sign them off after a crash',
+        brief: 'Remembers guests here, to sign them off after a crash, and keeps instrumented modules',
         optional: true,
         placeholder: 'directory',
+      },
+      dir: {
+        kind: 'parsed',
+        parse: parseDirectory,
+        brief: 'A directory of this host for guests that come from elsewhere and have one of that name',
+        optional: true,
+        variadic: true,
+        placeholder: 'host:guest',
       },
     },
   },

@@ -10,11 +10,12 @@ export type RunAgentFlags = {
   readonly gateway?: string;
   readonly leg: string;
   readonly stateDir?: string;
+  readonly dir?: readonly { readonly host: string; readonly guest: string }[];
 };
 
 export async function runAgentCommand(this: CommandContext, flags: RunAgentFlags): Promise<void> {
-  const { leg, stateDir } = flags;
+  const { leg, stateDir, dir = [] } = flags;
   const gateway = flags.gateway ?? (process.env['KEDGE_GATEWAY'] || DEFAULT_GATEWAY_SOCKET);
   const socket = agentSocket(flags.socket === undefined ? {} : { agent: flags.socket });
-  setExitCode(this, await runAgent({ socket, gateway, leg, stateDir }));
+  setExitCode(this, await runAgent({ socket, gateway, leg, stateDir, dirs: dir }));
 }

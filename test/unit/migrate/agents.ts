@@ -88,15 +88,18 @@ export class Hosts {
     this.#closing = closing;
   }
 
-  /** `transport` is how the agents reach each other. */
-  static async start(transport: Transport = unixTransport): Promise<Hosts> {
+  /** `transport` is how the agents reach each other, `directories` what both give to guests from elsewhere. */
+  static async start(
+    transport: Transport = unixTransport,
+    directories: ReadonlyMap<string, string> = new Map(),
+  ): Promise<Hosts> {
     const gateway = await FakeGateway.start();
     const closing: (() => Promise<void>)[] = [];
     const host = async (leg: string): Promise<Host> => {
       const warnings: string[] = [];
       const client = new GatewayClient(gateway.socket);
       const warn = (what: string): void => void warnings.push(what);
-      const agent = new Agent({ gateway: client, leg, transport, registry: noRegistry, warn });
+      const agent = new Agent({ gateway: client, leg, transport, registry: noRegistry, directories, warn });
       const socket = gateway.path(`${leg}.sock`);
       const listener: Listener = await unixTransport.listen(socket, (link) => void serve(agent, link));
       closing.push(async () => {
