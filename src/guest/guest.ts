@@ -14,6 +14,7 @@ import { KedgeError, isErrorCode } from '../errors.ts';
 import { failed, native } from '../native.ts';
 import type { WakeFd } from '../native.ts';
 import { closeLeft, createAccount } from './descriptors.ts';
+import { logCost } from './protocol.ts';
 import type { Requests, WorkerMessage, WorkerStart } from './protocol.ts';
 
 /** How a guest's code ended. */
@@ -30,7 +31,7 @@ export type GuestState =
   | { readonly name: 'lingering'; readonly end: GuestEnd }
   | { readonly name: 'ended'; readonly end: GuestEnd };
 
-export type GuestOptions = Omit<WorkerStart, 'stop' | 'wakeFd' | 'descriptors' | 'instrumented'> & {
+export type GuestOptions = Omit<WorkerStart, 'stop' | 'wakeFd' | 'descriptors' | 'logOutstanding' | 'instrumented'> & {
   readonly instrumented: InstrumentedModule;
   readonly onLog: (stream: 'stdout' | 'stderr', bytes: Uint8Array) => void;
   /** Called on every change of state. */
@@ -52,6 +53,7 @@ export class Guest {
   readonly #ended = Promise.withResolvers<GuestEnd>();
   readonly #codeEnded = Promise.withResolvers<GuestEnd>();
   readonly #ready = Promise.withResolvers<void>();
+  readonly #logOutstanding = new Int32Array(new SharedArrayBuffer(4));
   #nextId = 1;
   #closed = false;
   #state: GuestState = { name: 'preparing' };
@@ -75,6 +77,7 @@ export class Guest {
       stop: this.#stop.handle,
       wakeFd: wake,
       descriptors: this.#descriptors,
+      logOutstanding: this.#logOutstanding.buffer,
     };
     const suffix = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
     // Whoever cares awaits it; nobody has to.
@@ -128,7 +131,10 @@ export class Guest {
       case 'ready':
         return this.#ready.resolve();
       case 'log':
-        return this.#options.onLog(message.stream, message.bytes);
+        this.#options.onLog(message.stream, message.bytes);
+        Atomics.sub(this.#logOutstanding, 0, logCost(message.bytes));
+        Atomics.notify(this.#logOutstanding, 0);
+        return;
       case 'lingered':
         if (this.#state.name === 'lingering') this.#end(this.#state.end);
         return;

@@ -20,7 +20,17 @@ export type WorkerStart = {
   readonly wakeFd: number;
   /** From `createAccount`. */
   readonly descriptors: SharedArrayBuffer;
+  /** One word: how much output is on its way to the keeper; see `logCost`. */
+  readonly logOutstanding: SharedArrayBuffer;
 };
+
+/** Output on its way above which the guest waits for its keeper, so that one that prints in a loop fills no memory. */
+export const LOG_LIMIT = 1024 * 1024;
+
+/** What a piece of output counts: its bytes, and what a message costs. */
+export function logCost(bytes: Uint8Array): number {
+  return bytes.length + 512;
+}
 
 /** The handles section of an image. */
 export type SavedHandles = {

@@ -22,6 +22,7 @@ import { SocketTable } from '../wasi-sock/table.ts';
 import type { FlowReport } from '../wasi-sock/save.ts';
 import { Wasi } from '../wasi/imports.ts';
 import type { SavedWasi } from '../wasi/saved.ts';
+import { LOG_LIMIT, logCost } from './protocol.ts';
 import type { RestoredGuest, SavedGuest, WorkerMessage, WorkerRequest, WorkerStart } from './protocol.ts';
 import { accounted } from './descriptors.ts';
 import { checkHandles } from './handles-check.ts';
@@ -64,9 +65,19 @@ function live(): Live {
   return state;
 }
 
+const outstanding = new Int32Array(given.logOutstanding);
+
+/** Sends output to the keeper, and waits while too much is on its way; a stop does not wait for that. */
+function print(stream: 'stdout' | 'stderr', bytes: Uint8Array): void {
+  Atomics.add(outstanding, 0, logCost(bytes));
+  say({ kind: 'log', stream, bytes });
+  for (let n = Atomics.load(outstanding, 0); n > LOG_LIMIT && !stop.requested(); n = Atomics.load(outstanding, 0))
+    Atomics.wait(outstanding, 0, n, 20);
+}
+
 function makeWasi(sockets: SocketTable, saved: SavedWasi | undefined) {
   const context = createHostCallContext();
-  const log = (stream: 'stdout' | 'stderr') => (bytes: Uint8Array) => say({ kind: 'log', stream, bytes });
+  const log = (stream: 'stdout' | 'stderr') => (bytes: Uint8Array) => print(stream, bytes);
   const wasi = new Wasi({
     context,
     stdio: { input: { kind: 'none' }, output: log('stdout'), errors: log('stderr') },
