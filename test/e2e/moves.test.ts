@@ -93,7 +93,7 @@ describe('in a row and at once', { timeout: 300_000 }, () => {
       );
       await guest.move();
     }
-    const moved = (await guest.flows()).filter(({ state }) => state === 'ESTABLISHED' || state === 'CLOSE_WAIT');
+    const moved = (await guest.flows()).filter(({ state }) => state === 'ESTABLISHED' || state === 'CLOSE-WAIT');
     assert.ok(
       moved.every(({ splices, leg }) => splices === 2 && leg === 'a'),
       JSON.stringify(moved),

@@ -174,6 +174,8 @@ export interface Flow {
 
 export interface FlowDetail extends Flow {
   readonly delta: number;
+  /** Offsets in the two streams; `sndUna` is how far the peer has acknowledged the guest's. */
+  readonly sequence: { readonly sndUna: number; readonly sndNxt: number; readonly rcvNxt: number };
 }
 
 export interface GatewayStatus {

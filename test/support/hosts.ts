@@ -98,6 +98,11 @@ export class Hosts {
     return pick(await this.counted(), HARM);
   }
 
+  /** What the peer's kernel has counted since it is up. */
+  async peerCounters(): Promise<Counters> {
+    return await readCounters(this.topology, 'peer');
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.clients.a.close();
     this.clients.b.close();
@@ -232,6 +237,15 @@ export class MovingGuest {
       },
       { interval: 30, timeout: 30_000, what: String(condition), explain: () => JSON.stringify(last), ...options },
     );
+  }
+
+  /** Waits until something is no longer so. */
+  async untilNo(condition: () => Promise<boolean>): Promise<void> {
+    await waitFor(async () => !(await condition()), {
+      what: `no more ${String(condition)}`,
+      timeout: 30_000,
+      explain: async () => JSON.stringify(await this.flows()),
+    });
   }
 
   async stop(): Promise<void> {

@@ -15,9 +15,12 @@ export class Paced {
   readonly #start = performance.now();
   #pace = SLOW;
 
-  constructor(topology: Topology, place: Place, command: readonly string[]) {
+  /** `input` goes to the program's standard input, whose end comes with {@link result}; without, it is at its end at once. */
+  constructor(topology: Topology, place: Place, command: readonly string[], input?: string) {
     this.running = topology.spawn(place, command, { takeBytes: (part) => this.#take(part) });
-    this.running.child.stdin.end();
+    const { stdin } = this.running.child;
+    if (input === undefined) stdin.end();
+    else stdin.write(input);
   }
 
   #take(part: Buffer): void {
@@ -50,6 +53,7 @@ export class Paced {
   /** Waits for the program's end, with exit code 0. */
   async result(timeout = 60_000): Promise<Bytes> {
     this.hurry();
+    this.running.child.stdin.end();
     await this.running.done(timeout);
     return { bytes: this.bytes, sha256: this.#hash.digest('hex') };
   }

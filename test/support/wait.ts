@@ -42,6 +42,12 @@ export async function waitFor<T>(condition: () => T | Promise<T>, options: WaitO
   });
 }
 
+/** A time that is itself what a test is about, as in "frozen for 10 s", milliseconds. Not a way to wait for something. */
+export async function elapsed(milliseconds: number): Promise<void> {
+  const start = performance.now();
+  await waitFor(() => performance.now() - start >= milliseconds, { timeout: milliseconds + 10_000, interval: 50 });
+}
+
 /** The promise, or an error that says what took longer than `timeout` milliseconds. */
 export async function within<T>(promise: Promise<T>, timeout: number, what: string): Promise<T> {
   const { promise: expired, reject } = Promise.withResolvers<never>();
