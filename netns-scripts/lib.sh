@@ -40,15 +40,28 @@ have_netns() {
 }
 
 # inside NAMESPACE COMMAND...
+# Not `ip netns exec`: that also makes a mount namespace, which fails where / is no mount point (a chroot, some containers).
 inside() {
   local namespace=$1
   shift
-  ip netns exec "$namespace" "$@"
+  nsenter "--net=/run/netns/$namespace" -- "$@"
 }
 
 # set_sysctl NAMESPACE KEY VALUE: KEY with slashes, below /proc/sys. (`sysctl` itself is in a package that may be missing.)
 set_sysctl() {
   inside "$1" sh -c 'printf "%s\n" "$2" >"/proc/sys/$1"' sh "$2" "$3"
+}
+
+# set_sysfs NAMESPACE FILE VALUE: FILE below /sys. The mounted /sys shows the devices of the namespace it was mounted in, so this
+# one is looked at through a mount of its own, for a moment.
+set_sysfs() {
+  local directory status=0
+  directory=$(mktemp -d)
+  inside "$1" mount -t sysfs sysfs "$directory"
+  printf '%s\n' "$3" >"$directory/$2" || status=$?
+  umount "$directory"
+  rmdir "$directory"
+  return "$status"
 }
 
 # end_processes NAMESPACE: ends whatever still runs in a namespace that is about to go, each by its id. A namespace lives on

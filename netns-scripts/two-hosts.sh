@@ -152,7 +152,7 @@ set_offload() {
   inside "$1" ip link set dev "$2" gso_max_segs "$4"
   # A veth hands packets to the CPU that sends; a sender that changes its CPU overtakes itself. One CPU for all keeps the order.
   [[ $3 == on ]] || cpus=1
-  inside "$1" sh -c 'echo "$2" >"/sys/class/net/$1/queues/rx-0/rps_cpus"' sh "$2" "$cpus"
+  set_sysfs "$1" "class/net/$2/queues/rx-0/rps_cpus" "$cpus"
 }
 
 # What arrives is dropped, what leaves is sent to nowhere: a packet dropped on its way out would be reported

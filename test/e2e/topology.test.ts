@@ -55,10 +55,29 @@ describe('two-hosts', { timeout: 120_000 }, () => {
     try {
       for (let round = 0; round < 2; round++) {
         await run([SCRIPT, 'up', name]);
-        await run(['ip', 'netns', 'exec', `${name}-peer`, 'ip', 'addr', 'add', '10.99.0.1/24', 'dev', 'eth0']);
+        await run([
+          'nsenter',
+          `--net=/run/netns/${name}-peer`,
+          '--',
+          'ip',
+          'addr',
+          'add',
+          '10.99.0.1/24',
+          'dev',
+          'eth0',
+        ]);
       }
       await run([SCRIPT, 'up', name, '--mtu', '9000']);
-      const address = await run(['ip', 'netns', 'exec', `${name}-peer`, 'ip', '-br', 'addr', 'show', 'eth0']);
+      const address = await run([
+        'nsenter',
+        `--net=/run/netns/${name}-peer`,
+        '--',
+        'ip',
+        '-br',
+        'addr',
+        'show',
+        'eth0',
+      ]);
       assert.match(address, /10\.77\.1\.2\/24/);
       assert.doesNotMatch(address, /10\.99/);
       const env = await run([SCRIPT, 'env', name]);

@@ -1,7 +1,7 @@
 /**
  * Child processes of tests: started in a process group of their own, with their output kept, ended by their id.
  *
- * `ip netns exec` and `setpriv` replace themselves by what they start, so the id of the child is the id of the program.
+ * `nsenter` and `setpriv` replace themselves by what they start, so the id of the child is the id of the program.
  */
 import { spawn, type ChildProcess, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { within } from './wait.ts';

@@ -93,7 +93,8 @@ export class Topology {
 
   /** The command as it is run in a place: what all other methods here are made of. */
   command(place: Place, command: readonly string[]): string[] {
-    return ['ip', 'netns', 'exec', this.namespace(place), ...command];
+    // Not `ip netns exec`, which needs / to be a mount point: in a chroot it is none.
+    return ['nsenter', `--net=/run/netns/${this.namespace(place)}`, '--', ...command];
   }
 
   /** Runs a command of two-hosts.sh on this topology. */
