@@ -10,7 +10,7 @@ import { after, before, describe, test } from 'node:test';
 import { Hosts, type MovingGuest } from '../support/hosts.ts';
 import { Paced, SLOW } from '../support/paced.ts';
 import { PeerDriver, type DrivenConnection } from '../support/peer-driver.ts';
-import { Talk, nc, nginx, waitListening } from '../support/peers.ts';
+import { Talk, nc, nginx, proxyTo, waitListening } from '../support/peers.ts';
 import { pattern, patternHash } from '../support/stream.ts';
 import { ADDRESSES } from '../support/topology.ts';
 
@@ -125,17 +125,23 @@ describe('a guest that serves moves A → B → A', { timeout: 300_000, concurre
 
 describe('a guest that connects moves A → B → A', { timeout: 300_000, concurrency: 2 }, () => {
   test('data in: fetch downloads from nginx', async () => {
-    const size = 12_000_000;
-    const content = pattern(21, 0, size);
-    await nginx(hosts.topology, { port: 8081, files: { data: content }, directives: `limit_rate ${SLOW};` });
+    // What nginx passes on comes at a pace, too.
+    const { port, accept } = await peer.listen();
+    await nginx(hosts.topology, { port: 8081, files: {}, directives: proxyTo(port) });
     const guest = await hosts.run('fetch', { args: ['http', ADDRESSES.peer, '8081', '/data'] });
+    const upstream = await accept();
+    await upstream.say(`HTTP/1.1 200 OK\r\nContent-Length: ${SIZE}\r\n\r\n`);
+    await upstream.send(21, SIZE, SLOW);
     await thereAndBack(guest, async () => {
       const { bytesIn } = await guest.flow();
       await guest.untilFlow((flow) => flow.bytesIn >= bytesIn + STRETCH);
     });
     await oneFlowSplicedTwice(guest);
+    await upstream.hurry();
     assert.equal(await guest.exitCode(), 0);
-    await guest.hasSaid(new RegExp(`^bytes ${size} sha256 ${patternHash(21, size)}$`, 'm'));
+    await guest.hasSaid(new RegExp(`^bytes ${SIZE} sha256 ${patternHash(21, SIZE)}$`, 'm'));
+    await upstream.finish();
+    await upstream.until(({ closed }) => closed);
     await noHarm();
   });
 

@@ -152,10 +152,10 @@ describe('a peer that half-closes', { timeout: 300_000 }, () => {
 
   test('S36: before a move in which the guest still writes, and does so after it', async () => {
     const guest = await hosts.run('stream', { publish: true });
-    const size = 6_000_000;
+    const size = 10_000_000;
     const connection = await connect(guest);
     await connection.expect(54, size);
-    await connection.pace(800_000);
+    await connection.pace(300_000);
     await connection.say(`GET ${size} 54\n`);
     await connection.finish();
     for (let move = 0; move < 2; move++) {

@@ -47,9 +47,9 @@ describe('in a row and at once', { timeout: 300_000 }, () => {
     const guest = await hosts.run('stream', { publish: true });
     const connection = await connect(guest);
     await connection.expect(31, SIZE);
-    await connection.pace(SLOW);
+    await connection.pace(SLOW / 2);
     await connection.say(`BOTH ${SIZE} 31\n`);
-    await connection.send(32, SIZE, SLOW);
+    await connection.send(32, SIZE, SLOW / 2);
     for (let move = 1; move <= 20; move++) {
       const { sent, received } = await connection.report();
       await guest.moveQuickly();
@@ -77,12 +77,12 @@ describe('in a row and at once', { timeout: 300_000 }, () => {
     await Promise.all(
       connections.map(async (connection, index) => {
         const seed = 1000 + 2 * index;
-        await connection.pace(SLOW / 20);
+        await connection.pace(SLOW / 40);
         // Every third idles until the moves are over.
         if (index % 3 === 0) return;
         await connection.expect(seed, size);
         await connection.say(index % 3 === 1 ? `BOTH ${size} ${seed}\n` : `GET ${size} ${seed}\n`);
-        if (index % 3 === 1) await connection.send(seed + 1, size, SLOW / 20);
+        if (index % 3 === 1) await connection.send(seed + 1, size, SLOW / 40);
       }),
     );
     const busy = connections.filter((_, index) => index % 3 !== 0);

@@ -123,6 +123,11 @@ http {
   return running;
 }
 
+/** Directives of an nginx whose content comes from a port of its own host, as it comes. */
+export function proxyTo(port: number): string {
+  return `location / { proxy_pass http://127.0.0.1:${port}; proxy_buffering off; }`;
+}
+
 export interface Iperf3Result {
   readonly bitsPerSecond: number;
   readonly retransmits: number;
