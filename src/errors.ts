@@ -95,6 +95,7 @@ export const ERROR_CODES = {
   KEDGE_IMAGE_NO_MODULE: 'the image does not carry its module',
   KEDGE_UNSETTLED: 'the old kernel kept acknowledging bytes during the drain',
   KEDGE_AGENT_UNREACHABLE: 'no agent answers on the socket',
+  KEDGE_AGENT_STOPPING: 'the agent is stopping and takes no guest',
   KEDGE_AGENT_STATE: 'the state directory of the agent cannot be used',
   KEDGE_FAULT_INJECTED: 'a failure that KEDGE_FAULT asked for',
 } as const;

@@ -36,11 +36,17 @@ export type GuestOptions = Omit<WorkerStart, 'stop' | 'wakeFd' | 'descriptors' |
   readonly onLog: (stream: 'stdout' | 'stderr', bytes: Uint8Array) => void;
   /** Called on every change of state. */
   readonly onState: (state: GuestState) => void;
+  /** How long a stop may take before the guest counts as stuck, milliseconds. */
+  readonly stopLimit?: number;
 };
 
-type Waiting = { readonly resolve: (value: never) => void; readonly reject: (error: Error) => void };
+type Waiting = {
+  readonly resolve: (value: never) => void;
+  readonly reject: (error: Error) => void;
+  /** Called when the reply comes, before any message behind it is looked at. */
+  readonly done: () => void;
+};
 
-/** How long a stop may take before the guest counts as stuck, milliseconds. */
 const STOP_LIMIT = 10_000;
 
 export class Guest {
@@ -82,7 +88,14 @@ export class Guest {
     const suffix = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
     // Whoever cares awaits it; nobody has to.
     this.#ready.promise.catch(() => undefined);
-    this.#worker = new Worker(new URL(`./worker.${suffix}`, import.meta.url), { workerData });
+    try {
+      this.#worker = new Worker(new URL(`./worker.${suffix}`, import.meta.url), { workerData });
+    } catch (cause) {
+      native.fdClose(wake);
+      throw new KedgeError('KEDGE_GUEST_CRASHED', `no thread could be started for the guest: ${String(cause)}`, {
+        cause,
+      });
+    }
     this.#worker.on('message', (message: WorkerMessage) => this.#take(message));
     this.#worker.on('error', (error: Error) => this.#gone({ kind: 'crashed', message: error.message }));
     this.#worker.on('exit', () => this.#gone({ kind: 'crashed', message: 'the worker thread ended' }));
@@ -124,7 +137,10 @@ export class Guest {
       case 'error': {
         const waiting = this.#waiting.get(message.id);
         this.#waiting.delete(message.id);
-        if (message.kind === 'reply') return waiting?.resolve(message.result as never);
+        if (message.kind === 'reply') {
+          waiting?.done();
+          return waiting?.resolve(message.result as never);
+        }
         const { code, message: text, hint } = message.error;
         return waiting?.reject(new KedgeError(isErrorCode(code) ? code : 'KEDGE_INTERNAL', text, { hint }));
       }
@@ -140,12 +156,16 @@ export class Guest {
         return;
       case 'outcome':
         return this.#outcome(message.outcome);
+      case 'crashed':
+        return this.#end({ kind: 'crashed', message: message.message });
     }
   }
 
   #outcome(outcome: Outcome): void {
-    if (outcome.kind === 'stopped') this.#change({ name: 'stopped' });
-    else this.#change({ name: 'lingering', end: outcome });
+    if (outcome.kind !== 'stopped') this.#change({ name: 'lingering', end: outcome });
+    else if (this.#onStopped.length > 0) this.#change({ name: 'stopped' });
+    // Whoever wanted that has given up: nobody would ever let it go on.
+    else this.#goOn('resume').catch(() => undefined);
   }
 
   #end(end: GuestEnd): void {
@@ -169,18 +189,32 @@ export class Guest {
     native.fdClose(this.#wake);
   }
 
-  #ask<K extends keyof Requests>(request: K, args: Requests[K]['args']): Promise<Requests[K]['result']> {
+  #ask<K extends keyof Requests>(
+    request: K,
+    args: Requests[K]['args'],
+    done: () => void = () => undefined,
+  ): Promise<Requests[K]['result']> {
     return new Promise((resolve, reject) => {
       if (this.#state.name === 'ended') return reject(new KedgeError('KEDGE_GUEST_ENDED', 'the guest has ended'));
       const id = this.#nextId++;
-      this.#waiting.set(id, { resolve, reject });
+      this.#waiting.set(id, { resolve, reject, done });
       this.#worker.postMessage({ id, do: request, args });
     });
   }
 
-  async start(): Promise<void> {
-    await this.#ask('start', null);
-    if (this.#state.name === 'preparing') this.#change({ name: 'running' });
+  /** Lets guest code run. The stop flag is cleared here: cleared by the thread, it could be the next stop's that is lost. */
+  async #goOn(how: 'start' | 'resume' | 'release'): Promise<void> {
+    this.#stop.clear();
+    native.wakeClear(this.#wake);
+    await this.#ask(how, null, () => {
+      const { name } = this.#state;
+      // One whose code has ended only lingers on.
+      if (name === 'preparing' || name === 'stopped' || name === 'restored') this.#change({ name: 'running' });
+    });
+  }
+
+  start(): Promise<void> {
+    return this.#goOn('start');
   }
 
   /**
@@ -194,15 +228,17 @@ export class Guest {
     this.#stop.request();
     native.wakeSignal(this.#wake);
     let timer: NodeJS.Timeout | undefined;
+    const { stopLimit = STOP_LIMIT } = this.#options;
     const limit = new Promise<'stuck'>((resolve) => {
-      timer = setTimeout(() => resolve('stuck'), STOP_LIMIT);
+      timer = setTimeout(() => resolve('stuck'), stopLimit);
     });
     const result = await Promise.race([reached, limit]);
     clearTimeout(timer);
     if (result !== 'stuck') return result;
+    this.#onStopped = [];
     this.#stop.clear();
     native.wakeClear(this.#wake);
-    throw new KedgeError('KEDGE_GUEST_UNSTOPPABLE', `the guest reached no stable point in ${STOP_LIMIT} ms`);
+    throw new KedgeError('KEDGE_GUEST_UNSTOPPABLE', `the guest reached no stable point in ${stopLimit} ms`);
   }
 
   drain() {
@@ -214,25 +250,22 @@ export class Guest {
   }
 
   /** Goes on after a stop that led nowhere. */
-  async resume(): Promise<void> {
-    await this.#ask('resume', null);
-    if (this.#state.name === 'stopped') this.#change({ name: 'running' });
+  resume(): Promise<void> {
+    return this.#goOn('resume');
   }
 
-  async restore(args: Requests['restore']['args']): Promise<void> {
-    await this.#ask('restore', args);
-    if (this.#state.name === 'preparing') this.#change({ name: 'restored' });
+  restore(args: Requests['restore']['args']): Promise<null> {
+    return this.#ask('restore', args, () => this.#change({ name: 'restored' }));
   }
 
-  async release(): Promise<void> {
-    await this.#ask('release', null);
-    if (this.#state.name === 'restored') this.#change({ name: 'running' });
+  release(): Promise<void> {
+    return this.#goOn('release');
   }
 
   /** Ends everything of the guest here, connections by RST. Works in every state. */
   async destroy(): Promise<void> {
     if (this.#state.name === 'ended') return;
-    // A guest that does not stop is ended with its thread; the kernel then closes what it had open.
+    // A guest that does not stop is ended with its thread; then we close what it had open.
     const stopped = await this.stop().catch(() => 'stuck' as const);
     if (stopped !== 'stuck') await this.#ask('destroy', null).catch(() => undefined);
     this.#end({ kind: 'destroyed' });

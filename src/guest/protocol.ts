@@ -87,6 +87,8 @@ export type WorkerMessage =
   | { readonly kind: 'error'; readonly id: number; readonly error: WorkerError }
   /** The guest's code returned. After `exited` and `trapped`, `lingering` connections still have bytes to deliver. */
   | { readonly kind: 'outcome'; readonly outcome: Outcome; readonly lingering: number }
+  /** The guest's code can go on no more, by no fault of its own; nothing of it is left. */
+  | { readonly kind: 'crashed'; readonly message: string }
   /** The last lingering connection of an ended guest is done. */
   | { readonly kind: 'lingered' }
   | { readonly kind: 'log'; readonly stream: 'stdout' | 'stderr'; readonly bytes: Uint8Array };

@@ -98,7 +98,12 @@ function assemble(sockets: SocketTable, saved: SavedWasi | undefined): Live {
 /** Runs guest code until it stops or ends. */
 function run(guest: Live, go: () => Outcome): void {
   state = { name: 'running', ...guest };
-  const outcome = go();
+  let outcome: Outcome;
+  try {
+    outcome = go();
+  } catch (error) {
+    return crash(guest, error);
+  }
   if (outcome.kind === 'stopped') {
     state = { name: 'stopped', ...guest };
     return say({ kind: 'outcome', outcome, lingering: 0 });
@@ -110,6 +115,15 @@ function run(guest: Live, go: () => Outcome): void {
   linger(guest.sockets);
 }
 
+/** Frames that lead nowhere, or a fault of the engine: nothing can go on from here, and peers are told by RST. */
+function crash(guest: Live, error: unknown): void {
+  guest.wasi.close();
+  guest.sockets.destroy();
+  state = { name: 'fresh' };
+  const message = error instanceof KedgeError ? error.message : error instanceof Error ? error.stack : undefined;
+  say({ kind: 'crashed', message: message ?? String(error) });
+}
+
 function linger(sockets: SocketTable): void {
   lingerTimer ??= setInterval(() => {
     if (sockets.sweep() > 0) return;
@@ -117,11 +131,6 @@ function linger(sockets: SocketTable): void {
     lingerTimer = undefined;
     say({ kind: 'lingered' });
   }, LINGER_TICK);
-}
-
-function clearStop(): void {
-  stop.clear();
-  native.wakeClear(wakeFd);
 }
 
 function save(flows: readonly FlowReport[]): SavedGuest {
@@ -197,7 +206,6 @@ function release(): void {
   const guest = live();
   guest.sockets.release();
   if (state.name === 'restored' && state.savedWasi !== undefined) guest.wasi.continueClock(state.savedWasi);
-  clearStop();
   run(guest, () => guest.instance.resume());
 }
 
@@ -208,7 +216,6 @@ function resume(): void {
   }
   const guest = live();
   guest.sockets.thaw();
-  clearStop();
   run(guest, () => guest.instance.resume());
 }
 

@@ -3,8 +3,11 @@ import { join } from 'node:path';
 import { GatewayClient } from '../gateway/admin/client.ts';
 import { KedgeError } from '../errors.ts';
 import { Agent } from './agent.ts';
+import { checkFaults } from './faults.ts';
+import { clearLeft } from './left.ts';
 import { fileRegistry, noRegistry } from './registry.ts';
 import { serve } from './serve.ts';
+import { MOVE_VERSION, STAGES } from './stages.ts';
 import { unixTransport } from './transport.ts';
 
 export type AgentMainOptions = {
@@ -20,6 +23,7 @@ export type AgentMainOptions = {
 export async function runAgent(options: AgentMainOptions): Promise<number> {
   const { socket, leg } = options;
   const warn = (what: string) => void process.stderr.write(`kedge agent: ${what}\n`);
+  checkFaults(STAGES[MOVE_VERSION]);
   const gateway = new GatewayClient(options.gateway);
   const { legs } = await gateway.status();
   if (!legs.some(({ name }) => name === leg))
@@ -30,32 +34,21 @@ export async function runAgent(options: AgentMainOptions): Promise<number> {
   const directories = new Map((options.dirs ?? []).map(({ host, guest }) => [guest, host]));
   const cacheDirectory = options.stateDir === undefined ? undefined : join(options.stateDir, 'cache');
   const agent = new Agent({ gateway, leg, transport: unixTransport, registry, directories, cacheDirectory, warn });
-  // Listening is the lock against a second agent, so what an earlier one left is cleared only after it.
-  const listener = await unixTransport.listen(socket, (link) => void serve(agent, link));
-  await signOffLeft(gateway, leg, registry.left, warn);
   const signalled = new Promise<void>((resolve) => {
+    // Once: a second signal ends a process that is slow to stop, as it ends any other.
     process.once('SIGTERM', () => resolve());
     process.once('SIGINT', () => resolve());
   });
+  // Listening is the lock against a second agent, so what an earlier one left is cleared only after it.
+  const listener = await unixTransport.listen(socket, (link) => void serve(agent, link));
+  const stopping = new AbortController();
+  const left = await clearLeft({ gateway, leg, registry, warn, signal: stopping.signal });
   process.stdout.write(`agent ready socket=${socket} leg=${leg}\n`);
   await signalled;
+  stopping.abort();
   await listener.close();
   await agent.close();
+  await left.rest;
   gateway.close();
   return 0;
-}
-
-/** Signs off guests of an agent that was killed: on our leg, running, with sockets that died with it. */
-async function signOffLeft(
-  gateway: GatewayClient,
-  leg: string,
-  left: readonly string[],
-  warn: (what: string) => void,
-): Promise<void> {
-  if (left.length === 0) return;
-  for (const guest of await gateway.guests()) {
-    if (!left.includes(guest.id) || guest.leg !== leg || guest.state !== 'running') continue;
-    warn(`guest ${guest.name} ended with the agent before this one`);
-    await gateway.unregister(guest.id, { epoch: guest.epoch });
-  }
 }

@@ -8,23 +8,24 @@ import { instrument } from '../engine/instrument/instrument.ts';
 import { KedgeError } from '../errors.ts';
 import type { GatewayClient } from '../gateway/admin/client.ts';
 import { Guest } from '../guest/guest.ts';
-import { encodeImage } from '../image/writer.ts';
 import { decodeImage } from '../image/reader.ts';
 import type { Image } from '../image/reader.ts';
 import { parseIpv4 } from '../rewrite/numbers.ts';
-import { cut, giveBack, manifestOf } from './cut.ts';
-import type { Identity } from './kept.ts';
+import { checkpoint } from './checkpoint.ts';
+import { GuestList } from './guests.ts';
+import type { Code, Identity } from './kept.ts';
 import { Kept, Log } from './kept.ts';
 import type { GuestInfo, Incoming, MoveResult, RunSpec } from './protocol.ts';
 import type { Registry } from './registry.ts';
-import { move } from './source.ts';
+import type { MoveLimits } from './source.ts';
+import { MOVE_LIMITS, move } from './source.ts';
 import { StageRunner } from './stages.ts';
-import { fill, takeOver } from './target.ts';
 import type { StageTime } from './stages.ts';
+import { fill, takeOver } from './target.ts';
 import type { Transport } from './transport.ts';
 
-/** Guests that have ended and are still listed. */
-const REMEMBERED = 64;
+/** How long an agent that stops waits for what is under way, milliseconds. */
+const CLOSE_LIMIT = 10_000;
 
 export type AgentOptions = {
   readonly gateway: GatewayClient;
@@ -40,14 +41,29 @@ export type AgentOptions = {
   readonly directories: ReadonlyMap<string, string>;
   /** Where instrumented modules are kept between runs. */
   readonly cacheDirectory?: string | undefined;
+  readonly limits?: MoveLimits;
   readonly warn: (what: string) => void;
+};
+
+type NewGuest = Pick<RunSpec, 'publish'> & { readonly name: string; readonly address: string | undefined };
+
+/** A guest that another agent is about to send. */
+export type Arrival = {
+  /** Takes the image. When it throws, the guest is not here. */
+  take(image: Uint8Array): Promise<readonly StageTime[]>;
+  /** Forgets it, unless it was taken. */
+  drop(): Promise<void>;
 };
 
 export class Agent {
   readonly #options: AgentOptions;
   readonly #gateway: GatewayClient;
-  /** By name. Ended ones stay until their name is used again, or there are too many. */
-  readonly #guests = new Map<string, Kept>();
+  readonly #guests = new GuestList();
+  /** What must come to its end before the agent does. */
+  readonly #underWay = new Set<Promise<unknown>>();
+  /** Settles for each guest when it has ended and the gateway knows. */
+  readonly #over = new WeakMap<Kept, Promise<void>>();
+  #closing = false;
 
   constructor(options: AgentOptions) {
     this.#options = options;
@@ -55,31 +71,23 @@ export class Agent {
   }
 
   list(): GuestInfo[] {
-    return [...this.#guests.values()].map((kept) => kept.info());
+    return this.#guests.all().map((kept) => kept.info());
   }
 
   /** A guest by name or id. Throws KEDGE_GUEST_UNKNOWN. */
   find(name: string): Kept {
-    const kept = this.#guests.get(name) ?? [...this.#guests.values()].find(({ identity }) => identity.id === name);
-    if (kept === undefined)
-      throw new KedgeError('KEDGE_GUEST_UNKNOWN', `no guest is called ${name}`, { hint: 'kedge ps lists them' });
-    return kept;
+    return this.#guests.find(name);
   }
 
-  #mustBeFree(name: string): void {
-    const holder = this.#guests.get(name);
-    if (holder !== undefined && holder.guest.state.name !== 'ended')
-      throw new KedgeError('KEDGE_GUEST_EXISTS', `a guest called ${name} is here already`, {
-        hint: 'give this one another --name, or stop that one',
-      });
-  }
-
-  #freeName(moduleName: string): string {
-    const stem = /[A-Za-z0-9][A-Za-z0-9_-]{0,40}/.exec(moduleName)?.[0] ?? 'guest';
-    for (let n = 1; ; n++) {
-      const name = n === 1 ? stem : `${stem}-${n}`;
-      const holder = this.#guests.get(name);
-      if (holder === undefined || holder.guest.state.name === 'ended') return name;
+  /** Work that brings a guest here. Throws KEDGE_AGENT_STOPPING once the agent is stopping. */
+  async #bringing<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#closing) throw new KedgeError('KEDGE_AGENT_STOPPING', 'this agent is stopping and takes no guest');
+    const promise = work();
+    this.#underWay.add(promise);
+    try {
+      return await promise;
+    } finally {
+      this.#underWay.delete(promise);
     }
   }
 
@@ -101,14 +109,14 @@ export class Agent {
   }
 
   /** Makes the worker of a guest; nothing runs yet and the agent does not own it yet. */
-  #prepare(identity: Identity): Kept {
+  #prepare(identity: Identity, code: Code): Kept {
     const address = parseIpv4(identity.address);
     if (address === undefined)
       throw new KedgeError('KEDGE_GUEST_ADDRESS', `${identity.address} is not an IPv4 address`);
     const log = new Log();
     const guest = new Guest({
-      instrumented: identity.instrumented,
-      module: identity.module,
+      instrumented: code.instrumented,
+      module: code.module,
       address,
       args: identity.args,
       environ: Object.entries(identity.env).map(([name, value]) => `${name}=${value}`),
@@ -116,21 +124,20 @@ export class Agent {
       onLog: (stream, bytes) => log.add({ stream, bytes }),
       onState: () => undefined,
     });
-    return new Kept(identity, guest, log);
+    return new Kept(identity, code, guest, log);
   }
 
-  /** From here on the guest is this agent's: listed, recorded, and signed off at the gateway when it ends by itself. */
+  /** From here on the guest is this agent's: listed, and signed off at the gateway when it has ended here. */
   #own(kept: Kept): void {
-    const { name, id } = kept.identity;
-    this.#guests.delete(name);
-    this.#guests.set(name, kept);
-    this.#options.registry.add(id);
-    void kept.guest.ended.then(async (end) => {
-      this.#options.registry.remove(id);
-      this.#forgetOldest();
-      // One that was handed over is another agent's to sign off.
-      if (end.kind !== 'destroyed') await this.#signOff(kept);
-    });
+    this.#guests.add(kept);
+    this.#over.set(kept, this.#untilOver(kept));
+  }
+
+  async #untilOver(kept: Kept): Promise<void> {
+    await kept.guest.ended;
+    this.#guests.forgetOldest();
+    if (!kept.elsewhere) await this.#signOff(kept);
+    this.#unrecord(kept.identity.id);
   }
 
   async #signOff(kept: Kept): Promise<void> {
@@ -138,145 +145,177 @@ export class Agent {
     try {
       await this.#gateway.unregister(id, { epoch });
     } catch (error) {
+      const code = error instanceof KedgeError ? error.code : undefined;
+      // It has gone on elsewhere in the meantime, or nobody knows it any more.
+      if (code === 'KEDGE_EPOCH_STALE' || code === 'KEDGE_GUEST_UNKNOWN') return;
       this.#options.warn(`guest ${name} has ended, but the gateway was not told: ${String(error)}`);
     }
   }
 
-  #forgetOldest(): void {
-    const ended = [...this.#guests].filter(([, kept]) => kept.guest.state.name === 'ended');
-    for (const [name] of ended.slice(0, Math.max(0, ended.length - REMEMBERED))) this.#guests.delete(name);
+  /** Called before the gateway may have the guest here: an agent that dies in between has noted it. Throws KEDGE_AGENT_STATE. */
+  #record(id: string): void {
+    this.#options.registry.add(id);
   }
 
-  async run(spec: RunSpec, module: Uint8Array): Promise<GuestInfo> {
-    const name = spec.name ?? this.#freeName(spec.moduleName);
-    this.#mustBeFree(name);
-    // A module that cannot run here is refused before anything is registered.
-    const instrumented = await this.#instrument(module, 'loop');
+  #unrecord(id: string): void {
+    try {
+      this.#options.registry.remove(id);
+    } catch (error) {
+      // The agent after this one finds that the gateway does not know the guest.
+      this.#options.warn(String(error));
+    }
+  }
+
+  run(spec: RunSpec, module: Uint8Array): Promise<GuestInfo> {
+    return this.#bringing(async () => {
+      const { name: wanted, moduleName } = spec;
+      using reserved = wanted === undefined ? this.#guests.reserveLike(moduleName) : this.#guests.reserve(wanted);
+      const { name } = reserved;
+      // A module that cannot run here is refused before anything is registered.
+      const instrumented = await this.#instrument(module, 'loop');
+      const registered = await this.#register({ name, publish: spec.publish, address: spec.address });
+      const identity: Identity = {
+        ...spec,
+        ...registered,
+        name,
+        epoch: 1,
+        moduleHash: instrumented.originalHash,
+        startedAt: new Date().toISOString(),
+        args: [moduleName, ...spec.args],
+      };
+      return await this.#begin(identity, { module, instrumented }, (kept) => kept.guest.start());
+    });
+  }
+
+  /** A new guest at the gateway, on our leg. */
+  async #register({ name, publish, address }: NewGuest): Promise<Pick<Identity, 'id' | 'address'>> {
     const id = randomUUID();
     const { leg } = this.#options;
-    const address = spec.address === undefined ? {} : { address: spec.address };
-    const { guest } = await this.#gateway.register({ id, name, leg, publish: spec.publish, ...address });
-    const identity: Identity = {
-      ...spec,
-      id,
-      name,
-      address: guest.address,
-      epoch: 1,
-      moduleHash: instrumented.originalHash,
-      startedAt: new Date().toISOString(),
-      args: [spec.moduleName, ...spec.args],
-      module,
-      instrumented,
-    };
-    return await this.#begin(identity, (kept) => kept.guest.start());
+    this.#record(id);
+    try {
+      const wanted = address === undefined ? {} : { address };
+      const { guest: registered } = await this.#gateway.register({ id, name, leg, publish, ...wanted });
+      return { id, address: registered.address };
+    } catch (error) {
+      this.#unrecord(id);
+      throw error;
+    }
   }
 
   /** Prepares a registered guest and lets it go; a failure takes the registration back. */
-  async #begin(identity: Identity, go: (kept: Kept) => Promise<void>): Promise<GuestInfo> {
+  async #begin(identity: Identity, code: Code, go: (kept: Kept) => Promise<void>): Promise<GuestInfo> {
     let kept: Kept | undefined;
     try {
-      kept = this.#prepare(identity);
+      kept = this.#prepare(identity, code);
       await go(kept);
     } catch (error) {
       await kept?.guest.destroy();
       await this.#gateway.unregister(identity.id, { epoch: identity.epoch }).catch(() => undefined);
+      this.#unrecord(identity.id);
       throw error;
     }
     this.#own(kept);
     return kept.info();
   }
 
+  /** Ends a guest; one that has ended already is taken off the list. */
   async stop(name: string): Promise<void> {
     const kept = this.find(name);
-    if (kept.guest.state.name === 'ended') {
-      this.#guests.delete(kept.identity.name);
-      return;
-    }
-    kept.begin('stopping');
-    kept.fate = 'stopped';
+    if (kept.guest.state.name === 'ended') return this.#guests.remove(kept);
+    await kept.during('stopping', () => this.#end(kept));
+  }
+
+  async #end(kept: Kept): Promise<void> {
+    kept.fate ??= 'stopped';
     await kept.guest.destroy();
-    await this.#signOff(kept);
+    await this.#over.get(kept);
   }
 
   move(name: string, target: string): Promise<MoveResult> {
-    return move(this.find(name), target, this.#options.transport, this.#gateway);
+    const { transport, limits = MOVE_LIMITS } = this.#options;
+    return move(this.find(name), target, { transport, gateway: this.#gateway, limits });
   }
 
-  /** Makes ready for a guest that another agent will send; `take` completes it, `drop` forgets it. */
-  async prepare(
-    incoming: Incoming,
-    module: Uint8Array,
-  ): Promise<{
-    take: (image: Uint8Array) => Promise<readonly StageTime[]>;
-    drop: () => Promise<void>;
-  }> {
+  /** Makes ready for a guest that another agent will send. */
+  prepare(incoming: Incoming, module: Uint8Array): Promise<Arrival> {
     const stages = new StageRunner('target');
-    return await stages.run('prepare', async () => {
-      this.#mustBeFree(incoming.name);
-      const instrumented = await this.#instrument(module, 'loop');
-      if (instrumented.originalHash !== incoming.moduleHash)
-        throw new KedgeError('KEDGE_IMAGE_INVALID', 'the module is not the one that was announced');
-      const dirs = this.#ownDirectories(incoming.dirs.map(({ guest }) => guest));
-      const kept = this.#prepare({ ...incoming, dirs, epoch: incoming.epoch + 1, module, instrumented });
-      await kept.guest.ready;
-      return {
-        take: async (image) => {
-          const times = await takeOver(kept, image, this.#options.leg, this.#gateway);
-          this.#own(kept);
-          return times;
-        },
-        drop: () => kept.guest.destroy(),
-      };
-    });
+    return stages.run('prepare', () =>
+      this.#bringing(async () => {
+        const reserved = this.#guests.reserve(incoming.name);
+        let kept: Kept | undefined;
+        try {
+          const instrumented = await this.#instrument(module, 'loop');
+          if (instrumented.originalHash !== incoming.moduleHash)
+            throw new KedgeError('KEDGE_IMAGE_INVALID', 'the module is not the one that was announced');
+          const dirs = this.#ownDirectories(incoming.dirs.map(({ guest }) => guest));
+          kept = this.#prepare({ ...incoming, dirs, epoch: incoming.epoch + 1 }, { module, instrumented });
+          await kept.guest.ready;
+          return this.#arrival(kept, reserved);
+        } catch (error) {
+          reserved[Symbol.dispose]();
+          await kept?.guest.destroy();
+          throw error;
+        }
+      }),
+    );
   }
 
-  /**
-   * Takes an image. `write` stores it, and only when it has, the guest here ends (or, left running, goes on at once: such an image
-   * has no claim on its connections).
-   */
-  async checkpoint(name: string, leaveRunning: boolean, write: (image: Uint8Array[]) => Promise<void>): Promise<void> {
-    const kept = this.find(name);
-    kept.begin('moving');
-    const stages = new StageRunner('checkpoint');
-    const { id, epoch } = kept.identity;
+  #arrival(kept: Kept, reserved: Disposable): Arrival {
+    let taken = false;
+    return {
+      take: async (image) => {
+        const times = await this.#bringing(() => this.#take(kept, image));
+        taken = true;
+        return times;
+      },
+      drop: async () => {
+        reserved[Symbol.dispose]();
+        if (!taken) await kept.guest.destroy();
+      },
+    };
+  }
+
+  /** The second half of a hand-over, with the record of it. */
+  async #take(kept: Kept, image: Uint8Array): Promise<readonly StageTime[]> {
+    const { leg } = this.#options;
+    let owned = false;
+    const own = (): void => {
+      owned = true;
+      this.#own(kept);
+    };
+    this.#record(kept.identity.id);
     try {
-      const { saved, flows } = await cut(kept, this.#gateway, stages);
-      const { module } = kept.identity;
-      const parts = { ...saved, module, flows, manifest: manifestOf(kept.identity, saved, !leaveRunning) };
-      // A copy stands still only as long as the copying takes.
-      if (leaveRunning && (await giveBack(kept, this.#gateway)) === 'lost')
-        throw new KedgeError('KEDGE_GUEST_ENDED', `guest ${name} was taken over elsewhere`);
-      await stages.run('write', async () => write(await encodeImage(parts)));
-      if (leaveRunning) return;
-      await stages.run('seal', () => this.#gateway.seal(id, { epoch }));
-    } catch (error) {
-      const state = kept.guest.state.name;
-      const back = state === 'stopped' || state === 'lingering' ? await giveBack(kept, this.#gateway) : undefined;
-      // The image was safe and sealed, and only the gateway's answer was lost.
-      if (back === 'sealed') return;
-      kept.task = 'idle';
-      throw error;
+      return await takeOver(kept, image, { leg, gateway: this.#gateway, own });
+    } finally {
+      if (!owned) this.#unrecord(kept.identity.id);
     }
-    kept.fate = 'checkpointed';
-    await kept.guest.destroy();
+  }
+
+  /** Takes an image; see `checkpoint.ts`. */
+  checkpoint(name: string, leaveRunning: boolean, write: (image: Uint8Array[]) => Promise<void>): Promise<void> {
+    return checkpoint(this.find(name), leaveRunning, write, this.#gateway);
   }
 
   /** Continues the guest of an image here. */
-  async restore(bytes: Uint8Array, withoutFlows: boolean): Promise<GuestInfo> {
-    const image = await decodeImage(bytes);
-    if (image.module === undefined)
-      throw new KedgeError('KEDGE_IMAGE_NO_MODULE', 'the image does not carry its module, so it can only be moved');
-    if (!withoutFlows && !image.manifest.claim)
-      throw new KedgeError('KEDGE_IMAGE_NO_CLAIM', 'the image was taken while its guest went on running', {
-        hint: 'the connections belong to the original: kedge restore FILE --without-flows makes a copy without them',
-      });
-    const identity = await this.#identityOf(image, image.module);
-    return withoutFlows ? await this.#copy(identity, image) : await this.#continue(identity, bytes);
+  restore(bytes: Uint8Array, withoutFlows: boolean): Promise<GuestInfo> {
+    return this.#bringing(async () => {
+      const image = await decodeImage(bytes);
+      if (image.module === undefined)
+        throw new KedgeError('KEDGE_IMAGE_NO_MODULE', 'the image does not carry its module, so it can only be moved');
+      if (!withoutFlows && !image.manifest.claim)
+        throw new KedgeError('KEDGE_IMAGE_NO_CLAIM', 'the image was taken while its guest went on running', {
+          hint: 'the connections belong to the original: kedge restore FILE --without-flows makes a copy without them',
+        });
+      const { policy } = image.manifest;
+      const instrumented = await this.#instrument(image.module, policy === 'loop' ? 'loop' : 'loop-all');
+      const code: Code = { module: image.module, instrumented };
+      const identity = this.#identityOf(image);
+      return withoutFlows ? await this.#copy(identity, code, image) : await this.#continue(identity, code, bytes);
+    });
   }
 
-  async #identityOf(image: Image, module: Uint8Array): Promise<Identity> {
-    const { guest, module: about, args, env, publish, preopens } = image.manifest;
-    const instrumented = await this.#instrument(module, image.manifest.policy === 'loop' ? 'loop' : 'loop-all');
+  #identityOf({ manifest }: Image): Identity {
+    const { guest, module, args, env, publish, preopens } = manifest;
     return {
       id: guest.id,
       name: guest.name,
@@ -285,52 +324,59 @@ export class Agent {
       publish,
       dirs: this.#ownDirectories(preopens.map(({ guest: name }) => name)),
       env,
-      moduleName: about.name,
-      moduleHash: about.sha256,
+      moduleName: module.name,
+      moduleHash: module.sha256,
       args,
       startedAt: new Date().toISOString(),
-      module,
-      instrumented,
     };
   }
 
   /** The guest itself, with its connections: the gateway gives its next epoch once. */
-  async #continue(identity: Identity, bytes: Uint8Array): Promise<GuestInfo> {
-    this.#mustBeFree(identity.name);
-    const kept = this.#prepare(identity);
+  async #continue(identity: Identity, code: Code, bytes: Uint8Array): Promise<GuestInfo> {
+    using reserved = this.#guests.reserve(identity.name);
+    const kept = this.#prepare({ ...identity, name: reserved.name }, code);
     try {
-      await takeOver(kept, bytes, this.#options.leg, this.#gateway);
+      await this.#take(kept, bytes);
     } catch (error) {
       await kept.guest.destroy();
       throw error;
     }
-    this.#own(kept);
     return kept.info();
   }
 
   /** Another guest with the same memory: a new id, and the image's address where that is free. */
-  async #copy(original: Identity, image: Image): Promise<GuestInfo> {
-    const { leg } = this.#options;
-    const id = randomUUID();
-    const holder = this.#guests.get(original.name);
-    const taken = holder !== undefined && holder.guest.state.name !== 'ended';
-    const name = taken ? this.#freeName(original.name) : original.name;
+  async #copy(original: Identity, code: Code, image: Image): Promise<GuestInfo> {
+    using reserved = this.#guests.reserveAs(original.name);
     const guests = await this.#gateway.guests();
     const free = !guests.some(({ address }) => address === original.address);
-    const wanted = free ? { address: original.address } : {};
-    const { guest } = await this.#gateway.register({ id, name, leg, publish: original.publish, ...wanted });
-    const identity = { ...original, id, name, address: guest.address, epoch: 1 };
-    return await this.#begin(identity, async (kept) => {
+    const { publish } = original;
+    const address = free ? original.address : undefined;
+    const registered = await this.#register({ name: reserved.name, publish, address });
+    const identity = { ...original, ...registered, name: reserved.name, epoch: 1 };
+    return await this.#begin(identity, code, async (kept) => {
       await fill(kept, image, 'without-flows');
       await kept.guest.release();
     });
   }
 
-  /** Ends every guest: the agent stops. */
-  async close(): Promise<void> {
-    const open = [...this.#guests.values()].filter(({ guest }) => guest.state.name !== 'ended');
+  /**
+   * Ends every guest: the agent stops. What is under way may come to its end first, for a guest half taken in is neither here nor
+   * there; what does not in time, because the gateway is silent, is left to the agent after this one.
+   */
+  async close(limit = CLOSE_LIMIT): Promise<void> {
+    this.#closing = true;
+    const over = Promise.withResolvers<void>();
+    const timer = setTimeout(over.resolve, limit);
+    await Promise.race([Promise.allSettled(this.#underWay), over.promise]);
     await Promise.all(
-      open.map((kept) => this.stop(kept.identity.id).catch((error: unknown) => this.#options.warn(String(error)))),
+      this.#guests.live().map(async (kept) => {
+        await Promise.race([kept.idle, over.promise]);
+        if (kept.guest.state.name === 'ended') return;
+        kept.fate ??= 'stopped';
+        await kept.guest.destroy();
+        await Promise.race([this.#over.get(kept), over.promise]);
+      }),
     );
+    clearTimeout(timer);
   }
 }

@@ -9,7 +9,7 @@ import type { SavedGuest } from '../guest/protocol.ts';
 import { VERSION } from '../version.ts';
 import type { Manifest } from '../image/manifest.ts';
 import { FORMAT_VERSION } from '../image/format.ts';
-import type { Identity, Kept } from './kept.ts';
+import type { Code, Identity, Kept } from './kept.ts';
 import type { StageRunner } from './stages.ts';
 
 /** Exports that do not settle. Each follows a drain; an ACK on its way needs microseconds. */
@@ -19,40 +19,63 @@ const RETRY = 500;
 
 export type Cut = { readonly saved: SavedGuest; readonly flows: readonly ExportedFlow[] };
 
-/** Stages `check` to `save`. On failure the caller must `giveBack`. */
+/**
+ * Stages `check` to `save`. After it the guest stands still, and the caller carries it on or calls `giveBack`. When it throws, the
+ * guest goes on as before, or has ended.
+ */
 export async function cut(
   kept: Kept,
   gateway: GatewayClient,
-  stages: StageRunner<'source' | 'checkpoint'>,
+  stages: StageRunner<'source'> | StageRunner<'checkpoint'>,
 ): Promise<Cut> {
   const { guest, identity } = kept;
-  const { id, epoch } = identity;
+  const { id, epoch, name } = identity;
   await stages.run('check', () => gateway.check(id, { epoch }));
   await stages.run('stop', async () => {
     await guest.stop();
-    if (guest.state.name === 'ended')
-      throw new KedgeError('KEDGE_GUEST_ENDED', `guest ${identity.name} ended just now`);
+    if (guest.state.name === 'ended') throw new KedgeError('KEDGE_GUEST_ENDED', `guest ${name} ended just now`);
   });
-  await stages.run('freeze', () => gateway.freeze(id, { epoch }));
-  const flows = await stages.run('drain', async () => {
-    for (let i = 0; i < DRAINS; i++) {
-      const { connections } = await guest.drain();
-      const exported = await gateway.export(id, { epoch, sockets: [...connections] });
-      if (exported.settled) return exported.flows;
-      if (i === DRAINS - 1) throw new KedgeError('KEDGE_UNSETTLED', exported.reasons.join('; '));
-    }
-    throw new KedgeError('KEDGE_UNSETTLED', 'no drain was tried');
-  });
-  const saved = await stages.run('save', () => guest.save(flows));
-  return { saved, flows };
+  try {
+    await stages.run('freeze', () => gateway.freeze(id, { epoch }));
+    const flows = await stages.run('drain', () => drain(kept, gateway));
+    const saved = await stages.run('save', () => guest.save(flows));
+    return { saved, flows };
+  } catch (error) {
+    await giveBack(kept, gateway);
+    throw error;
+  }
+}
+
+/** Drains until the gateway has no evidence of a byte beyond what was read. */
+async function drain({ guest, identity }: Kept, gateway: GatewayClient): Promise<readonly ExportedFlow[]> {
+  const { id, epoch } = identity;
+  for (let drains = 1; ; drains++) {
+    const { connections } = await guest.drain();
+    const exported = await gateway.export(id, { epoch, sockets: [...connections] });
+    if (exported.settled) return exported.flows;
+    if (drains === DRAINS) throw new KedgeError('KEDGE_UNSETTLED', exported.reasons.join('; '));
+  }
 }
 
 /**
- * Takes a guest back after a failure. The gateway decides: 'running' means it goes on here, 'lost' that the target had committed,
- * 'sealed' that an image has it; then this copy is ended. A gateway that does not answer is asked until it does; the guest stands still meanwhile, because two
- * live copies would be worse.
+ * What the gateway says of a guest that is asked back. `running`: it goes on here. Else this copy is ended: `moved`, the next epoch
+ * was committed; `sealed`, an image has it; `lost`, the gateway does not know it any more (it was started anew, or the guest has
+ * ended elsewhere already).
  */
-export async function giveBack(kept: Kept, gateway: GatewayClient): Promise<'running' | 'lost' | 'sealed'> {
+export type Back = 'running' | 'moved' | 'sealed' | 'lost';
+
+const DECIDED: Readonly<Record<string, Exclude<Back, 'running'>>> = {
+  KEDGE_EPOCH_COMMITTED: 'moved',
+  KEDGE_EPOCH_STALE: 'lost',
+  KEDGE_GUEST_UNKNOWN: 'lost',
+  KEDGE_GUEST_SEALED: 'sealed',
+};
+
+/**
+ * Takes a stopped guest back after a failure. The gateway decides, and is asked until it answers; the guest stands still meanwhile,
+ * because two live copies would be worse. `fate` says of a guest that is not here any more where it went.
+ */
+export async function giveBack(kept: Kept, gateway: GatewayClient, fate?: string): Promise<Back> {
   const { id, epoch } = kept.identity;
   for (;;) {
     try {
@@ -60,32 +83,28 @@ export async function giveBack(kept: Kept, gateway: GatewayClient): Promise<'run
       break;
     } catch (error) {
       if (!(error instanceof KedgeError)) throw error;
-      if (
-        error.code === 'KEDGE_EPOCH_COMMITTED' ||
-        error.code === 'KEDGE_GUEST_UNKNOWN' ||
-        error.code === 'KEDGE_EPOCH_STALE'
-      ) {
-        kept.fate = error.message;
+      const back = DECIDED[error.code];
+      if (back !== undefined) {
+        kept.leave(back === 'lost' ? error.message : (fate ?? error.message));
         await kept.guest.destroy();
-        return 'lost';
+        return back;
       }
-      if (error.code === 'KEDGE_GUEST_SEALED') {
-        kept.fate = 'checkpointed';
-        await kept.guest.destroy();
-        return 'sealed';
-      }
-      kept.task = 'stranded';
-      await new Promise((resolve) => setTimeout(resolve, RETRY));
+      kept.strand();
+      await Promise.race([new Promise((resolve) => setTimeout(resolve, RETRY)), kept.guest.ended]);
+      // Nobody is left to go on; an agent that ends leaves the rest to the one after it.
+      if (kept.guest.state.name === 'ended') return 'lost';
     }
   }
-  if (kept.guest.state.name === 'stopped' || kept.guest.state.name === 'lingering') await kept.guest.resume();
-  kept.task = 'idle';
+  // One whose thread died meanwhile has ended; the agent signs it off.
+  await kept.guest.resume().catch((error: unknown) => {
+    if (kept.guest.state.name !== 'ended') throw error;
+  });
   return 'running';
 }
 
 /** The manifest of an image of this guest, as it is now. */
-export function manifestOf(identity: Identity, saved: SavedGuest, claim: boolean): Manifest {
-  const { id, name, epoch, address, module, moduleName, moduleHash, args, env, publish, dirs } = identity;
+export function manifestOf(identity: Identity, { module }: Code, saved: SavedGuest, claim: boolean): Manifest {
+  const { id, name, epoch, address, moduleName, moduleHash, args, env, publish, dirs } = identity;
   return {
     formatVersion: FORMAT_VERSION,
     kedgeVersion: VERSION,

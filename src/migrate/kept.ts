@@ -6,35 +6,63 @@ import type { GuestInfo, Incoming } from './protocol.ts';
 
 export type LogPart = { readonly stream: 'stdout' | 'stderr'; readonly bytes: Uint8Array };
 
-/** Bytes of output an agent remembers of each guest. */
+/** Bytes of output an agent remembers of each guest; what a part costs besides its bytes counts too. */
 const LOG_BYTES = 1024 * 1024;
+const PART_COST = 64;
 
-/** The last of what a guest printed, and who follows it. */
+/** Output with its place: parts are counted from 0. */
+type Remembered = LogPart & { readonly number: number };
+
+/** The last of what a guest printed. Readers take it at their own pace; one that is too slow misses what was forgotten. */
 export class Log {
-  readonly #parts: LogPart[] = [];
+  readonly #parts: Remembered[] = [];
   #bytes = 0;
-  readonly #followers = new Set<(part: LogPart) => void>();
+  #next = 0;
+  #more = Promise.withResolvers<void>();
 
   add(part: LogPart): void {
-    this.#parts.push(part);
-    this.#bytes += part.bytes.length;
-    while (this.#bytes > LOG_BYTES && this.#parts.length > 1) this.#bytes -= this.#parts.shift()?.bytes.length ?? 0;
-    for (const follow of this.#followers) follow(part);
+    this.#parts.push({ ...part, number: this.#next++ });
+    this.#bytes += part.bytes.length + PART_COST;
+    while (this.#bytes > LOG_BYTES && this.#parts.length > 1)
+      this.#bytes -= (this.#parts.shift()?.bytes.length ?? 0) + PART_COST;
+    this.#wake();
   }
 
-  parts(): readonly LogPart[] {
-    return [...this.#parts];
+  #wake(): void {
+    this.#more.resolve();
+    this.#more = Promise.withResolvers();
   }
 
-  /** Calls for each further part until the returned function is called. */
-  follow(take: (part: LogPart) => void): () => void {
-    this.#followers.add(take);
-    return () => this.#followers.delete(take);
+  /** What is remembered, and then what comes, until `until` settles: what was there by then is given still. */
+  async *read(until: Promise<unknown>): AsyncGenerator<LogPart> {
+    let over = false;
+    const end = (): void => {
+      over = true;
+      this.#wake();
+    };
+    until.then(end, end);
+    // A promise that is settled already is seen before the first wait.
+    await Promise.resolve();
+    for (let wanted = 0; ;) {
+      const first = this.#parts[0]?.number ?? this.#next;
+      const part = this.#parts[Math.max(wanted, first) - first];
+      if (part !== undefined) {
+        wanted = part.number + 1;
+        yield part;
+      } else if (over) {
+        return;
+      } else {
+        await this.#more.promise;
+      }
+    }
   }
 }
 
-/** Everything that makes a guest what it is, wherever it runs. The epoch is that of this life. */
-export type Identity = Incoming & { readonly module: Uint8Array; readonly instrumented: InstrumentedModule };
+/** Who a guest is, wherever it runs. The epoch is that of this life. */
+export type Identity = Incoming;
+
+/** What it is made of. */
+export type Code = { readonly module: Uint8Array; readonly instrumented: InstrumentedModule };
 
 /**
  * What an agent is doing with a guest. Only an idle one can be moved, checkpointed or stopped; `stranded` is stopped after a failed
@@ -46,27 +74,69 @@ export class Kept {
   readonly identity: Identity;
   readonly guest: Guest;
   readonly log: Log;
-  task: Task = 'idle';
-  /** Set when nothing is left here: where it went, or why it failed. */
+  /** Undefined when the guest has ended: a list of ended guests holds no modules. */
+  #code: Code | undefined;
+  #task: Task = 'idle';
+  #idle: Promise<void> = Promise.resolve();
+  /** What became of a guest that did not end by itself, in words. */
   fate: string | undefined;
+  /** It was handed over: another agent, an image or nobody has its epoch now, and this agent does not sign it off. */
+  elsewhere = false;
 
-  constructor(identity: Identity, guest: Guest, log: Log) {
+  constructor(identity: Identity, code: Code, guest: Guest, log: Log) {
     this.identity = identity;
+    this.#code = code;
     this.guest = guest;
     this.log = log;
+    void guest.ended.then(() => (this.#code = undefined));
   }
 
-  /** Marks the guest for one task; two at once are refused. */
-  begin(task: 'moving' | 'stopping'): void {
-    if (this.guest.state.name === 'ended') {
-      const how = this.fate === undefined ? 'has ended' : `was ${this.fate}`;
-      throw new KedgeError('KEDGE_GUEST_ENDED', `guest ${this.identity.name} ${how}`);
-    }
-    if (this.task !== 'idle')
-      throw new KedgeError('KEDGE_GUEST_BUSY', `guest ${this.identity.name} is ${this.task} already`, {
+  get code(): Code {
+    if (this.#code === undefined) throw this.#gone();
+    return this.#code;
+  }
+
+  get task(): Task {
+    return this.#task;
+  }
+
+  /** Settles when the guest is in no task. */
+  get idle(): Promise<void> {
+    return this.#idle;
+  }
+
+  #gone(): KedgeError {
+    const how = this.fate === undefined ? 'has ended' : `was ${this.fate}`;
+    return new KedgeError('KEDGE_GUEST_ENDED', `guest ${this.identity.name} ${how}`);
+  }
+
+  /** Does one task with the guest. Throws KEDGE_GUEST_BUSY or KEDGE_GUEST_ENDED before anything is done. */
+  async during<T>(task: 'moving' | 'stopping', work: () => Promise<T>): Promise<T> {
+    if (this.guest.state.name === 'ended') throw this.#gone();
+    if (this.#task !== 'idle')
+      throw new KedgeError('KEDGE_GUEST_BUSY', `guest ${this.identity.name} is ${this.#task} already`, {
         hint: 'wait until that is done: kedge ps',
       });
-    this.task = task;
+    const done = Promise.withResolvers<void>();
+    this.#idle = done.promise;
+    this.#task = task;
+    try {
+      return await work();
+    } finally {
+      this.#task = 'idle';
+      done.resolve();
+    }
+  }
+
+  /** Notes that the guest is handed over; what is left here is only a copy. */
+  leave(fate: string): void {
+    this.fate = fate;
+    this.elsewhere = true;
+  }
+
+  /** The task under way can neither go on nor be taken back until the gateway answers. */
+  strand(): void {
+    if (this.#task === 'moving') this.#task = 'stranded';
   }
 
   info(): GuestInfo {
@@ -81,7 +151,7 @@ export class Kept {
       engine: 'v8',
       module: moduleName,
       startedAt,
-      state: stateName(state, this.task),
+      state: stateName(state, this.#task),
       ...ending(state),
       ...(this.fate === undefined ? {} : { message: this.fate }),
     };

@@ -16,24 +16,31 @@ export interface Registry {
 /** For an agent without a state directory. */
 export const noRegistry: Registry = { add: () => undefined, remove: () => undefined, left: [] };
 
-/** Throws KEDGE_AGENT_STATE when the directory cannot be used. */
+/** Throws KEDGE_AGENT_STATE when the directory cannot be used; so do `add` and `remove` later, for a disk that is full. */
 export function fileRegistry(directory: string): Registry {
   const file = join(directory, 'guests.json');
-  const ids = new Set<string>();
-  let left: string[] = [];
-  try {
+  const attempt = <T>(work: () => T): T => {
+    try {
+      return work();
+    } catch (cause) {
+      throw new KedgeError('KEDGE_AGENT_STATE', `the state directory ${directory} cannot be used: ${String(cause)}`, {
+        cause,
+      });
+    }
+  };
+  const left = attempt(() => {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     const text = readFileSync(file, { encoding: 'utf8', flag: 'a+' });
     const known: unknown = text === '' ? [] : JSON.parse(text);
-    left = Array.isArray(known) ? known.filter((id) => typeof id === 'string') : [];
-  } catch (cause) {
-    throw new KedgeError('KEDGE_AGENT_STATE', `the state directory ${directory} cannot be used: ${String(cause)}`, {
-      cause,
+    return Array.isArray(known) ? known.filter((id) => typeof id === 'string') : [];
+  });
+  // What was left stays on record until it is cleared up: this agent may be killed before that, too.
+  const ids = new Set(left);
+  const write = (): void => {
+    attempt(() => {
+      writeFileSync(`${file}.tmp`, JSON.stringify([...ids]));
+      renameSync(`${file}.tmp`, file);
     });
-  }
-  const write = () => {
-    writeFileSync(`${file}.tmp`, JSON.stringify([...ids]));
-    renameSync(`${file}.tmp`, file);
   };
   return {
     add: (id) => {
@@ -41,8 +48,7 @@ export function fileRegistry(directory: string): Registry {
       write();
     },
     remove: (id) => {
-      ids.delete(id);
-      write();
+      if (ids.delete(id)) write();
     },
     left,
   };

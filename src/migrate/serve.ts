@@ -49,20 +49,8 @@ async function answer(agent: Agent, link: Link, request: Request, payload: Uint8
 }
 
 async function logs(link: Link, kept: Kept, follow: boolean): Promise<void> {
-  let sending = Promise.resolve();
-  const send = ({ stream, bytes }: { stream: 'stdout' | 'stderr'; bytes: Uint8Array }) => {
-    sending = sending.then(() => link.send({ type: 'log', stream }, [bytes]));
-    // Seen when it is awaited below.
-    sending.catch(() => undefined);
-  };
-  // What was printed before and what comes now: nothing between the two, nothing twice.
-  for (const part of kept.log.parts()) send(part);
-  if (follow) {
-    const stop = kept.log.follow(send);
-    await Promise.race([kept.guest.codeEnded, link.closed]);
-    stop();
-  }
-  await sending;
+  const until = follow ? Promise.race([kept.guest.codeEnded, link.closed]) : Promise.resolve();
+  for await (const { stream, bytes } of kept.log.read(until)) await link.send({ type: 'log', stream }, [bytes]);
   await link.send({ type: 'done' });
 }
 

@@ -3,80 +3,72 @@ import type { GatewayClient } from '../gateway/admin/client.ts';
 import { encodeImage } from '../image/writer.ts';
 import { cut, giveBack, manifestOf } from './cut.ts';
 import type { Kept } from './kept.ts';
-import type { Incoming, MoveResult } from './protocol.ts';
+import type { MoveResult } from './protocol.ts';
 import { expect } from './protocol.ts';
 import { MOVE_VERSION, StageRunner, within } from './stages.ts';
 import type { Link, Transport } from './transport.ts';
 
-/** How long the target may take to compile a module, and to answer with its commit, milliseconds. */
-const PREPARE_LIMIT = 60_000;
-const COMMIT_LIMIT = 30_000;
+/** How long a target may be silent, milliseconds. A guest that waits for one stands still. */
+export type MoveLimits = {
+  /** To compile the module and start a thread. The guest still runs. */
+  readonly prepare: number;
+  /** While it takes the image in, without progress. */
+  readonly stall: number;
+  /** From the whole image to its commit. */
+  readonly commit: number;
+};
 
-function announce(kept: Kept): Incoming {
-  const { module: _module, instrumented: _instrumented, ...incoming } = kept.identity;
-  return incoming;
-}
+export const MOVE_LIMITS: MoveLimits = { prepare: 60_000, stall: 10_000, commit: 30_000 };
 
-/** Moves a guest to the agent at `target`. Throws when it stayed here; then it runs as before. */
-export async function move(
-  kept: Kept,
-  target: string,
-  transport: Transport,
-  gateway: GatewayClient,
-): Promise<MoveResult> {
-  kept.begin('moving');
-  const stages = new StageRunner('source');
-  const start = performance.now();
-  let link: Link | undefined;
-  try {
-    link = await stages.run('connect', () => transport.connect(target));
-    const to = link;
-    await stages.run('prepare', async () => {
-      await to.send({ type: 'receive', version: MOVE_VERSION, guest: announce(kept) }, [kept.identity.module]);
-      await within(PREPARE_LIMIT, 'making ready on the target', expect(to, 'prepared'));
-    });
-    return await handOver(kept, target, to, gateway, stages, start);
-  } catch (error) {
-    const { name } = kept.guest.state;
-    // Before the stop nothing has changed.
-    if (name === 'running' || name === 'ended') {
-      kept.task = 'idle';
-      throw error;
+export type MoveOptions = {
+  readonly transport: Transport;
+  readonly gateway: GatewayClient;
+  readonly limits: MoveLimits;
+};
+
+/** Moves a guest to the agent at `target`. Throws when it stayed here; then it runs as before, or `kept.fate` says why not. */
+export function move(kept: Kept, target: string, options: MoveOptions): Promise<MoveResult> {
+  return kept.during('moving', async () => {
+    const stages = new StageRunner('source');
+    const start = performance.now();
+    const link = await stages.run('connect', () => options.transport.connect(target));
+    try {
+      await handOver(kept, target, link, stages, options);
+    } finally {
+      link.close();
     }
-    link?.close();
-    if ((await giveBack(kept, gateway)) === 'running') throw error;
-    // The target had committed before its answer was lost: the move is done.
-    kept.fate = `moved to ${target}`;
-    return result(kept, stages, start);
-  } finally {
-    link?.close();
-  }
+    const totalMs = Math.round((performance.now() - start) * 1000) / 1000;
+    return { epoch: kept.identity.epoch + 1, stages: [...stages.times], totalMs };
+  });
 }
 
 async function handOver(
   kept: Kept,
   target: string,
   link: Link,
-  gateway: GatewayClient,
   stages: StageRunner<'source'>,
-  start: number,
-): Promise<MoveResult> {
-  const { saved, flows } = await cut(kept, gateway, stages);
-  await stages.run('send', async () => {
-    const image = await encodeImage({ ...saved, manifest: manifestOf(kept.identity, saved, true), flows });
-    await link.send({ type: 'image' }, image);
-    const committed = await within(COMMIT_LIMIT, 'the commit of the target', expect(link, 'committed'));
-    stages.times.push(...committed.stages);
+  { gateway, limits }: MoveOptions,
+): Promise<void> {
+  const { guest, identity, code } = kept;
+  const fate = `moved to ${target}`;
+  await stages.run('prepare', async () => {
+    await link.send({ type: 'receive', version: MOVE_VERSION, guest: identity }, [code.module], limits.stall);
+    await within(limits.prepare, 'making ready on the target', expect(link, 'prepared'));
   });
-  kept.fate = `moved to ${target}`;
-  await stages.run('destroy', () => kept.guest.destroy());
-  return result(kept, stages, start);
-}
-
-function result(kept: Kept, stages: StageRunner<'source'>, start: number): MoveResult {
-  return {
-    epoch: kept.identity.epoch + 1,
-    stages: [...stages.times],
-    totalMs: Math.round((performance.now() - start) * 1000) / 1000,
-  };
+  const { saved, flows } = await cut(kept, gateway, stages);
+  try {
+    await stages.run('send', async () => {
+      const image = await encodeImage({ ...saved, manifest: manifestOf(identity, code, saved, true), flows });
+      await link.send({ type: 'image' }, image, limits.stall);
+      const committed = await within(limits.commit, 'the commit of the target', expect(link, 'committed'));
+      stages.times.push(...committed.stages);
+    });
+    kept.leave(fate);
+    await stages.run('destroy', () => guest.destroy());
+  } catch (error) {
+    // First of all, so that a target that lacks a part of the image gives up.
+    link.close();
+    // When the target had committed and only its answer was lost, the move is done.
+    if ((await giveBack(kept, gateway, fate)) !== 'moved') throw error;
+  }
 }

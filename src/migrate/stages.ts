@@ -3,19 +3,25 @@
  * version both know; errors, timings and faults of tests name stages.
  */
 import { KedgeError } from '../errors.ts';
+import { injectFault } from './faults.ts';
 
 export const MOVE_VERSION = 1;
+
+/** What a source does for every hand-over. */
+const CUT = [
+  'check', // every connection can move
+  'stop', // the guest is at a stable point
+  'freeze', // the gateway stands in for it
+  'drain', // what its kernel holds is taken over, and the cut is agreed with the gateway
+  'save', // memory, frames, handles, flows
+] as const;
 
 export const STAGES = {
   1: {
     source: [
       'connect', // a link to the target
       'prepare', // the target compiles the module and starts a worker, while the guest still runs
-      'check', // every connection can move
-      'stop', // the guest is at a stable point
-      'freeze', // the gateway stands in for it
-      'drain', // what its kernel holds is taken over, and the cut is agreed with the gateway
-      'save', // memory, frames, handles, flows
+      ...CUT,
       'send', // the image is with the target, which answers when it has committed
       'destroy', // nothing of the guest is left here
     ],
@@ -27,27 +33,20 @@ export const STAGES = {
       'commit', // the gateway has switched: from here this is the guest
       'release', // it runs
     ],
-    /** `kedge checkpoint`: the stages of a source up to `save`, then: */
-    checkpoint: ['write', 'seal'],
+    checkpoint: [
+      ...CUT,
+      'write', // the image is stored
+      'seal', // the gateway gives the guest to nobody but the image
+      'destroy',
+    ],
   },
 } as const;
 
 type Table = (typeof STAGES)[typeof MOVE_VERSION];
 export type Role = keyof Table;
-export type StageName<R extends Role> = Table[R][number] | (R extends 'checkpoint' ? Table['source'][number] : never);
+export type StageName<R extends Role> = Table[R][number];
 
 export type StageTime = { readonly name: string; readonly ms: number };
-
-/**
- * Fault of a test, from KEDGE_FAULT: `ROLE.STAGE:fail` makes a stage fail before it does anything, `ROLE.STAGE:kill` ends the
- * agent there by SIGKILL. See docs/migration.md.
- */
-function injectFault(role: Role, stage: string): void {
-  const [where, what] = (process.env['KEDGE_FAULT'] ?? '').split(':');
-  if (where !== `${role}.${stage}`) return;
-  if (what === 'kill') process.kill(process.pid, 'SIGKILL');
-  throw new KedgeError('KEDGE_FAULT_INJECTED', `fault injected by KEDGE_FAULT=${where}:${what ?? ''}`);
-}
 
 /** Runs the stages of one role, in the table's order, and keeps the time of each. */
 export class StageRunner<R extends Role> {

@@ -28,21 +28,28 @@ function mustBeOf(image: Image, kept: Kept): void {
 }
 
 /** Fills a prepared guest from an image, with the sockets an attach has given. */
-export function fill(kept: Kept, image: Image, flows: readonly FlowReport[] | 'without-flows'): Promise<void> {
+export async function fill(kept: Kept, image: Image, flows: readonly FlowReport[] | 'without-flows'): Promise<void> {
   const { frames, call, globals, memory, handles, manifest } = image;
   const saved = { frames, call, globals, memory, memoryPages: manifest.memoryPages, handles };
-  return kept.guest.restore({ saved, flows });
+  await kept.guest.restore({ saved, flows });
 }
 
-/** Stages `verify` to `release`. `kept` is prepared: its worker waits, its epoch is the next one. */
-export async function takeOver(
-  kept: Kept,
-  bytes: Uint8Array,
-  leg: string,
-  gateway: GatewayClient,
-): Promise<readonly StageTime[]> {
+export type TakeOverOptions = {
+  readonly leg: string;
+  readonly gateway: GatewayClient;
+  /** Called when the gateway has switched: from there on the guest is this agent's, whatever happens to it. */
+  readonly own: () => void;
+};
+
+/**
+ * Stages `verify` to `release`. `kept` is prepared: its worker waits, its epoch is the next one. When it throws, the guest is not
+ * here and can go on where it was.
+ */
+export async function takeOver(kept: Kept, bytes: Uint8Array, options: TakeOverOptions): Promise<readonly StageTime[]> {
+  const { leg, gateway, own } = options;
+  const { guest, identity } = kept;
+  const { id, epoch } = identity;
   const stages = new StageRunner('target');
-  const { id, epoch } = kept.identity;
   const image = await stages.run('verify', async () => {
     const decoded = await decodeImage(bytes);
     mustBeOf(decoded, kept);
@@ -53,12 +60,18 @@ export async function takeOver(
     await stages.run('restore', () => fill(kept, image, flows));
     await stages.run('commit', () => commit(id, { epoch, claim }, gateway));
   } catch (error) {
-    await kept.guest.destroy();
+    await guest.destroy();
     // The attach would run out by itself; a gateway that cannot be told has worse troubles.
     await gateway.detach(id, { epoch, claim }).catch(() => undefined);
     throw error;
   }
-  await stages.run('release', () => kept.guest.release());
+  own();
+  try {
+    await stages.run('release', () => guest.release());
+  } catch {
+    // There is no way back any more: it is tried once again. A guest whose thread has died was taken over, and has ended here.
+    await guest.release().catch(() => guest.destroy());
+  }
   return stages.times;
 }
 

@@ -7,7 +7,7 @@
  *    12  H  the record: CBOR
  *        P  the payload, as it is
  */
-import { chmod, rm } from 'node:fs/promises';
+import { lstat, rm } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
 import { decode, encode } from 'cborg';
@@ -22,7 +22,11 @@ export type Frame = { readonly message: unknown; readonly payload: Uint8Array };
 
 /** One conversation. `receive` gives undefined when the other end has closed. */
 export interface Link {
-  send(message: unknown, payload?: readonly Uint8Array[]): Promise<void>;
+  /**
+   * Resolves when all is with the system. Messages go whole, in the order of the calls. Rejects with KEDGE_LINK_BROKEN, with
+   * `stallMs` also when the other end takes nothing for so long; the link is of no use then.
+   */
+  send(message: unknown, payload?: readonly Uint8Array[], stallMs?: number): Promise<void>;
   receive(): Promise<Frame | undefined>;
   close(): void;
   /** Settles when the link is gone, for whatever reason. */
@@ -39,14 +43,22 @@ export interface Transport {
   listen(target: string, onLink: (link: Link) => void): Promise<Listener>;
 }
 
+/** Bytes that are read ahead of `receive`. */
+const READ_AHEAD = 1024 * 1024;
+/** Bytes given to the system at once: by these the other end is seen to make progress. */
+const PIECE = 4 * 1024 * 1024;
+
 /** A link over a stream socket. Reads only as fast as frames are taken. */
 class SocketLink implements Link {
   readonly closed: Promise<void>;
   readonly #socket: Socket;
   #parts: Buffer[] = [];
   #length = 0;
+  /** Bytes that `receive` waits for. */
+  #wanted = 0;
   #ended = false;
   #wake: (() => void) | undefined;
+  #sending: Promise<void> = Promise.resolve();
 
   constructor(socket: Socket) {
     this.#socket = socket;
@@ -54,7 +66,8 @@ class SocketLink implements Link {
     socket.on('data', (part: Buffer) => {
       this.#parts.push(part);
       this.#length += part.length;
-      this.#wake?.();
+      if (this.#length > this.#wanted + READ_AHEAD) socket.pause();
+      if (this.#length >= this.#wanted) this.#wake?.();
     });
     const end = () => {
       this.#ended = true;
@@ -66,17 +79,38 @@ class SocketLink implements Link {
     socket.on('error', end);
   }
 
-  async send(message: unknown, payload: readonly Uint8Array[] = []): Promise<void> {
+  send(message: unknown, payload: readonly Uint8Array[] = [], stallMs?: number): Promise<void> {
     const record = encode(message);
     const length = payload.reduce((sum, part) => sum + part.length, 0);
     const head = Buffer.alloc(PREFIX + record.length);
     head.writeUInt32LE(record.length, 0);
     head.writeBigUInt64LE(BigInt(length), 4);
     head.set(record, PREFIX);
-    this.#socket.cork();
-    const written = [head, ...payload].map((part) => this.#write(part));
-    this.#socket.uncork();
-    await Promise.all(written);
+    const sent = this.#sending.then(() => this.#sendParts([head, ...payload], stallMs));
+    // Whoever sends next finds the socket broken by itself.
+    this.#sending = sent.catch(() => undefined);
+    return sent;
+  }
+
+  async #sendParts(parts: readonly Uint8Array[], stallMs: number | undefined): Promise<void> {
+    for (const part of parts) {
+      for (let at = 0; at < part.length; at += PIECE) {
+        const written = this.#write(part.subarray(at, at + PIECE));
+        await (stallMs === undefined ? written : this.#stalling(written, stallMs));
+      }
+    }
+  }
+
+  async #stalling(written: Promise<void>, stallMs: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const stalled = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(broken(new Error(`it took nothing for ${stallMs} ms`))), stallMs);
+    });
+    try {
+      await Promise.race([written, stalled]);
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   #write(part: Uint8Array): Promise<void> {
@@ -102,9 +136,13 @@ class SocketLink implements Link {
     while (this.#length < length) {
       if (this.#ended) return undefined;
       const more = Promise.withResolvers<void>();
+      this.#wanted = length;
       this.#wake = more.resolve;
+      this.#socket.resume();
       await more.promise;
     }
+    this.#wake = undefined;
+    this.#wanted = 0;
     if (length === 0) return Buffer.alloc(0);
     const all = this.#parts.length === 1 && this.#parts[0] !== undefined ? this.#parts[0] : Buffer.concat(this.#parts);
     const rest = all.subarray(length);
@@ -148,8 +186,6 @@ export const unixTransport: Transport = {
       onLink(link);
     });
     await bind(server, target);
-    // Its owner only: whoever may speak to an agent owns its guests.
-    await chmod(target, 0o600);
     return {
       close: async () => {
         for (const link of links) link.close();
@@ -160,27 +196,42 @@ export const unixTransport: Transport = {
   },
 };
 
-/** Clears a socket file that nobody listens behind. */
+/** Clears a socket file that nobody listens behind, and nothing else. */
 async function refuseRunning(target: string): Promise<void> {
-  const running = await unixTransport.connect(target).then(
+  const stat = await lstat(target).catch(() => undefined);
+  // Where there is nothing, or a directory that cannot be looked into, the bind says what is wrong.
+  if (stat === undefined) return;
+  if (!stat.isSocket())
+    throw new KedgeError('KEDGE_SOCKET_PATH', `${target} is there and is no socket`, { hint: 'choose another path' });
+  const code = await unixTransport.connect(target).then(
     (link) => {
       link.close();
-      return true;
+      return undefined;
     },
-    () => false,
+    (error: unknown) => codeOf(error instanceof KedgeError ? error.cause : error),
   );
-  if (running)
+  if (code === undefined)
     throw new KedgeError('KEDGE_AGENT_RUNNING', `an agent already listens at ${target}`, {
       hint: 'stop it first, or give this one another --socket',
     });
+  if (code !== 'ECONNREFUSED' && code !== 'ENOENT')
+    throw new KedgeError('KEDGE_SOCKET_PATH', `cannot tell whether an agent listens at ${target}: ${code}`);
   await rm(target, { force: true });
 }
 
+function codeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : String(error);
+}
+
+/** At no moment may anybody but its owner connect: whoever may speak to an agent owns its guests. */
 function bind(server: Server, target: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (cause: Error) =>
       reject(new KedgeError('KEDGE_SOCKET_PATH', `cannot listen at ${target}: ${cause.message}`, { cause })),
     );
+    // The socket file is made within the call.
+    const before = process.umask(0o177);
     server.listen(target, () => resolve());
+    process.umask(before);
   });
 }

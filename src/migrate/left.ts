@@ -1,0 +1,81 @@
+/** What an agent that was killed has left at the gateway: guests whose memory and sockets died with it. */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { GatewayClient } from '../gateway/admin/client.ts';
+import type { GuestSummary } from '../gateway/admin/schema.ts';
+import { KedgeError } from '../errors.ts';
+import type { Registry } from './registry.ts';
+
+/**
+ * How long a frozen guest is left to whoever may hold its image, milliseconds: a target that was sent it before the source died, or
+ * a user whose checkpoint was written but not sealed.
+ */
+const FROZEN_GRACE = 60_000;
+const LOOK_AGAIN = 1_000;
+
+export type LeftOptions = {
+  readonly gateway: GatewayClient;
+  readonly leg: string;
+  readonly registry: Registry;
+  readonly warn: (what: string) => void;
+  /** Milliseconds; for tests. */
+  readonly grace?: number;
+  readonly signal: AbortSignal;
+};
+
+/**
+ * Signs off what is left: guests that ran before it resolves, those that were frozen when nobody has continued them in time. A guest
+ * that lives in an image or on another leg is none of ours. `rest` settles when that is done too. Never throws.
+ */
+export async function clearLeft(options: LeftOptions): Promise<{ readonly rest: Promise<void> }> {
+  const ids = new Set(options.registry.left);
+  await attempt(options, () => clearOnce(options, ids, false));
+  return { rest: attempt(options, () => clearLate(options, ids)) };
+}
+
+async function attempt({ warn, signal }: LeftOptions, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (!signal.aborted) warn(`guests of the agent before this one were not signed off: ${String(error)}`);
+  }
+}
+
+async function clearLate(options: LeftOptions, ids: Set<string>): Promise<void> {
+  const { grace = FROZEN_GRACE, signal } = options;
+  const deadline = performance.now() + grace;
+  while (ids.size > 0) {
+    await delay(Math.min(LOOK_AGAIN, grace), undefined, { signal });
+    await clearOnce(options, ids, performance.now() >= deadline);
+  }
+}
+
+/** Takes those that are settled out of `ids`. */
+async function clearOnce(
+  { gateway, leg, registry, warn }: LeftOptions,
+  ids: Set<string>,
+  late: boolean,
+): Promise<void> {
+  if (ids.size === 0) return;
+  const guests = new Map((await gateway.guests()).map((guest) => [guest.id, guest]));
+  for (const id of ids) {
+    const guest = guests.get(id);
+    const ours = guest?.leg === leg ? guest : undefined;
+    if (ours !== undefined && (ours.state === 'frozen' || ours.state === 'attaching') && !late) continue;
+    if (ours !== undefined && ours.state !== 'sealed') {
+      warn(`guest ${ours.name} ended with the agent before this one`);
+      await signOff(gateway, ours);
+    }
+    ids.delete(id);
+    registry.remove(id);
+  }
+}
+
+async function signOff(gateway: GatewayClient, { id, epoch }: GuestSummary): Promise<void> {
+  try {
+    await gateway.unregister(id, { epoch });
+  } catch (error) {
+    // Continued elsewhere just now, or gone.
+    const code = error instanceof KedgeError ? error.code : undefined;
+    if (code !== 'KEDGE_EPOCH_STALE' && code !== 'KEDGE_GUEST_UNKNOWN') throw error;
+  }
+}
