@@ -17,6 +17,8 @@ export interface AgentOptions {
   readonly extra?: readonly string[];
   /** Of an earlier agent of the host: start again with its state. */
   readonly stateDirectory?: string;
+  /** More variables of its environment, e.g. KEDGE_FAULT. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 export class Agent {
@@ -34,13 +36,14 @@ export class Agent {
     state: string,
     as: readonly string[],
     args: string[],
+    env: Readonly<Record<string, string>>,
   ) {
     this.topology = topology;
     this.place = place;
     this.socket = socket;
     this.stateDirectory = state;
     this.#as = as;
-    this.running = topology.spawn(place, [...as, KEDGE, 'agent', ...args], { cwd: topology.directory });
+    this.running = topology.spawn(place, [...as, KEDGE, 'agent', ...args], { cwd: topology.directory, env });
   }
 
   /** Starts the agent of a host and waits until it answers `kedge ps`. */
@@ -50,7 +53,7 @@ export class Agent {
     const socket = join(state, 'agent.sock');
     const args = ['--socket', socket, '--gateway', gateway.socket, '--leg', place, '--state-dir', state];
     args.push(...(options.extra ?? []));
-    const agent = new Agent(topology, place, socket, state, await unprivileged(), args);
+    const agent = new Agent(topology, place, socket, state, await unprivileged(), args, options.env ?? {});
     await waitFor(async () => !agent.running.running || (await agent.tryCli(['ps'])).code === 0, {
       timeout: START_MS,
       interval: 20,

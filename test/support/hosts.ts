@@ -7,7 +7,7 @@
  *     await guest.move();
  */
 import { join } from 'node:path';
-import { Agent } from './agent.ts';
+import { Agent, type AgentOptions } from './agent.ts';
 import { AgentClient } from '../../src/migrate/client.ts';
 import type { MoveResult } from '../../src/migrate/protocol.ts';
 import { Gateway, type Flow, type FlowDetail, type GatewayOptions } from './gateway.ts';
@@ -37,7 +37,7 @@ const FIRST_PORT = 7000;
 export class Hosts {
   readonly topology: Topology;
   readonly gateway: Gateway;
-  readonly agents: Readonly<Record<HostName, Agent>>;
+  readonly agents: Record<HostName, Agent>;
   /** The agents without the command line between: for many calls a second. */
   readonly clients: Readonly<Record<HostName, AgentClient>>;
   #before: Counters;
@@ -83,6 +83,14 @@ export class Hosts {
     const guest = new MovingGuest(this, name, port, on);
     if (publish) await guest.hasSaid(/listening|ready/);
     return guest;
+  }
+
+  /** Ends the agent of a host, if it runs still, and starts another with its state and socket. */
+  async restartAgent(on: HostName, options: Pick<AgentOptions, 'env'> = {}): Promise<Agent> {
+    const { stateDirectory, running } = this.agents[on];
+    await running.stop(20_000);
+    this.agents[on] = await Agent.start(this.gateway, on, { stateDirectory, ...options });
+    return this.agents[on];
   }
 
   /** What the peer's kernel counted since the last call, or the start. */

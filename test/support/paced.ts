@@ -13,10 +13,14 @@ export class Paced {
   bytes = 0;
   readonly #hash = createHash('sha256');
   readonly #start = performance.now();
-  #pace = SLOW;
+  #pace: number;
 
-  /** `input` goes to the program's standard input, whose end comes with {@link result}; without, it is at its end at once. */
-  constructor(topology: Topology, place: Place, command: readonly string[], input?: string) {
+  /**
+   * `input` goes to the program's standard input, whose end comes with {@link result}; without, it is at its end at once. `pace` in
+   * bytes a second.
+   */
+  constructor(topology: Topology, place: Place, command: readonly string[], input?: string, pace = SLOW) {
+    this.#pace = pace;
     this.running = topology.spawn(place, command, { takeBytes: (part) => this.#take(part) });
     const { stdin } = this.running.child;
     if (input === undefined) stdin.end();
@@ -31,7 +35,7 @@ export class Paced {
     // The pause reaches the program, and through its socket the guest.
     const { stdout } = this.running.child;
     stdout.pause();
-    setTimeout(() => stdout.resume(), Math.min(ahead, 100));
+    setTimeout(() => stdout.resume(), Math.min(ahead, 1000));
   }
 
   /** Waits until so many bytes more have come. */

@@ -1,22 +1,42 @@
 /** `kedge checkpoint`. */
+import { rm } from 'node:fs/promises';
 import type { CommandContext } from '@stricli/core';
 import { buildCommand } from '@stricli/core';
+import { KedgeError } from '../../errors.ts';
 import { writeImageFile } from '../../image/file.ts';
 import type { AgentFlags } from './options.ts';
 import { agentFlag, guestArgument, withAgent } from './options.ts';
 
 type CheckpointFlags = AgentFlags & { readonly output: string; readonly leaveRunning: boolean };
 
+/** The agent failed when the file was there already: what becomes of it depends on whether the guest goes on. */
+async function withoutAgent(error: unknown, output: string): Promise<unknown> {
+  if (error instanceof KedgeError && error.code === 'KEDGE_LINK_BROKEN') {
+    const { code, message, cause } = error;
+    const hint = `the agent died, but the image was written: kedge restore ${output}`;
+    return new KedgeError(code, message, { hint, cause });
+  }
+  // The guest goes on, and the file would be its life of a moment ago.
+  await rm(output, { force: true });
+  return error;
+}
+
 export const checkpoint = buildCommand<CheckpointFlags, [string], CommandContext>({
   async func(flags, name) {
     const { output, leaveRunning } = flags;
-    // Written here, with this user's rights; the guest ends only when the file is safe.
-    const { bytes } = await withAgent(flags, (agent) =>
-      agent.checkpoint(name, leaveRunning, async (chunks) => {
-        await writeImageFile(output, chunks);
-      }),
-    );
-    this.process.stdout.write(`${output}: ${bytes} bytes\n`);
+    let written = false;
+    try {
+      // Written here, with this user's rights; the guest ends only when the file is safe.
+      const { bytes } = await withAgent(flags, (agent) =>
+        agent.checkpoint(name, leaveRunning, async (chunks) => {
+          await writeImageFile(output, chunks);
+          written = true;
+        }),
+      );
+      this.process.stdout.write(`${output}: ${bytes} bytes\n`);
+    } catch (error) {
+      throw written ? await withoutAgent(error, output) : error;
+    }
   },
   parameters: {
     flags: {
