@@ -263,8 +263,6 @@ function handle(request: WorkerRequest): void {
         break;
       case 'resume':
       case 'release':
-        // Before the reply: a stop that is asked for after it is meant.
-        clearStop();
         say({ kind: 'reply', id, result: null });
         after = request.do === 'resume' ? resume : release;
         break;
