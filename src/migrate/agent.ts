@@ -266,6 +266,8 @@ export class Agent {
       take: async (image) => {
         const times = await this.#bringing(() => this.#take(kept, image));
         taken = true;
+        // The list has the guest now: before the source hears of it, so that it may come back at once.
+        reserved[Symbol.dispose]();
         return times;
       },
       drop: async () => {

@@ -74,14 +74,12 @@ async function receive(
       `this agent speaks version ${MOVE_VERSION} of the hand-over, not ${request.version}`,
     );
   const incoming = await agent.prepare(request.guest, module);
-  let taken = false;
   try {
     await link.send({ type: 'prepared' });
     const { payload } = await expect(link, 'image');
     const stages = await incoming.take(payload);
-    taken = true;
     await link.send({ type: 'committed', stages });
   } finally {
-    if (!taken) await incoming.drop();
+    await incoming.drop();
   }
 }
