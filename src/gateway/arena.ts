@@ -171,8 +171,9 @@ function flowColumns(c: Cursor, n: number) {
     guestTs: c.u32(n),
     lastTsOut: c.u32(n),
     lastTsOutAt: c.f64(n),
-    /** Latest TSval of the peer. */
+    /** TS.Recent of the peer's segments, which is echoed to it; and their highest TSval, from which the guest's view goes on. */
     lastTsIn: c.u32(n),
+    peerTs: c.u32(n),
 
     // Custody and its sender.
     /** Offset below which nothing is held. */

@@ -95,7 +95,7 @@ export class PumpClient {
         return;
       }
       const id = this.#nextId++;
-      this.#waiting.set(id, { resolve: resolve as (value: never) => void, reject });
+      this.#waiting.set(id, { resolve: resolve, reject });
       this.#send({ id, verb, args } as VerbRequest);
     });
   }

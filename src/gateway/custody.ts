@@ -7,8 +7,8 @@
  * acknowledged them, or an export showed that the image has them.
  *
  * Limits. A flow remembers RANGES_PER_FLOW ranges. A segment that would need one more takes the place of the highest, which may
- * be forgotten as it was never acknowledged (RFC 2018 §8); one that lies above them all is not held, and comes again. So does
- * what the pool has no room for.
+ * be forgotten as it was never acknowledged (RFC 2018 §8); one that lies above them all is not held, and comes again. Likewise,
+ * an empty pool takes what lies highest from the flow itself, or else does not hold.
  */
 import type { Arena, FlowColumns } from './arena.ts';
 import { CHUNKS_PER_FLOW, CHUNK_BYTES, CUSTODY_CAPACITY, GAUGE, RANGES_PER_FLOW } from './arena.ts';
@@ -116,12 +116,32 @@ export class Custody {
     const i = flow * CHUNKS_PER_FLOW + (Math.floor(offset / CHUNK_BYTES) % CHUNKS_PER_FLOW);
     const known = chunks[i]!;
     if (known !== 0) return known - 1;
+    if (this.room() <= 0 && !this.#forgetAbove(flow, offset)) return -1;
     const used = this.#arena.gauges[GAUGE.chunksUsed]!;
-    if (used >= this.#arena.chunkFree.length) return -1;
     const chunk = this.#arena.chunkFree[used]!;
     this.#arena.gauges[GAUGE.chunksUsed] = used + 1;
     chunks[i] = chunk + 1;
     return chunk;
+  }
+
+  /**
+   * Frees the flow's highest chunk, if it lies above the one of `offset`. A byte without a chunk lies in a gap, so that nothing
+   * above it was acknowledged; without it, the bytes that are held would keep out the one they wait for.
+   */
+  #forgetAbove(flow: number, offset: number): boolean {
+    const { ranges, rangeCount, chunks } = this.#f;
+    const n = rangeCount[flow]!;
+    if (n === 0) return false;
+    const first = flow * RANGES_PER_FLOW * 2;
+    const highest = Math.floor((ranges[first + 2 * n - 1]! - 1) / CHUNK_BYTES);
+    if (highest <= Math.floor(offset / CHUNK_BYTES)) return false;
+    const edge = highest * CHUNK_BYTES;
+    let kept = n;
+    while (kept > 0 && ranges[first + 2 * kept - 2]! >= edge) kept--;
+    if (kept > 0 && ranges[first + 2 * kept - 1]! > edge) ranges[first + 2 * kept - 1] = edge;
+    rangeCount[flow] = kept;
+    this.#free(flow * CHUNKS_PER_FLOW + (highest % CHUNKS_PER_FLOW), chunks);
+    return true;
   }
 
   #addRange(flow: number, from: number, to: number): void {

@@ -122,7 +122,7 @@ export function synAckAttached(ctx: PlaneContext, flow: number, leg: number): vo
   const cut = f.cut[flow]! >= 0 ? f.cut[flow]! : f.rcvNxt[flow]!;
   asListener(ctx, flow, cut, f.nextBase[flow]!, (lacks & NEXT_LACKS_WSCALE) === 0, (lacks & NEXT_LACKS_SACK) === 0);
   w.ack = seqAdd(f.nextIsn[flow]! as Seq, 1);
-  if (lacks & HAS_TS) w.setTimestamps(f.lastTsIn[flow]!, f.nextTs[flow]!);
+  if (lacks & HAS_TS) w.setTimestamps(f.peerTs[flow]!, f.nextTs[flow]!);
   send(ctx, deviceOfLeg(leg));
 }
 
@@ -132,7 +132,7 @@ export function synAckGuest(ctx: PlaneContext, flow: number): void {
   const lacks = f.flags[flow]!;
   asListener(ctx, flow, f.rcvNxt[flow]!, f.socketBase[flow]!, (lacks & LACKS_WSCALE) === 0, (lacks & LACKS_SACK) === 0);
   w.ack = seqAdd(f.guestIsn[flow]! as Seq, 1);
-  if (lacks & HAS_TS) w.setTimestamps(f.lastTsIn[flow]!, f.tsFloor[flow]!);
+  if (lacks & HAS_TS) w.setTimestamps(f.peerTs[flow]!, f.tsFloor[flow]!);
   send(ctx, deviceOfLeg(f.leg[flow]!));
 }
 
@@ -170,7 +170,7 @@ export function synGuest(ctx: PlaneContext, flow: number): void {
   w.mss = f.peerMss[flow]!;
   if (flags & HAS_WSCALE) w.wscale = f.peerShift[flow]!;
   if (flags & HAS_SACK) w.sackPermitted = true;
-  if (flags & HAS_TS) w.setTimestamps(f.lastTsIn[flow]!, 0);
+  if (flags & HAS_TS) w.setTimestamps(f.peerTs[flow]!, 0);
   send(ctx, deviceOfLeg(f.leg[flow]!));
 }
 
@@ -183,7 +183,7 @@ function asPeer(ctx: PlaneContext, flow: number, offset: number): void {
   w.seq = inSeq(ctx, flow, offset);
   w.ack = seqAdd(outSeq(ctx, flow, ack), -f.delta[flow]!);
   w.window = peerWindow(ctx, flow, ack, f.flags[flow]! & LACKS_WSCALE ? 0 : f.peerShift[flow]!);
-  if (f.flags[flow]! & HAS_TS) w.setTimestamps(f.lastTsIn[flow]!, f.guestTs[flow]!);
+  if (f.flags[flow]! & HAS_TS) w.setTimestamps(f.peerTs[flow]!, f.guestTs[flow]!);
   f.ackedToGuest[flow] = ack;
   f.edgeToGuest[flow] = f.peerEdge[flow]!;
 }

@@ -63,13 +63,15 @@ export const OWNED = 1 << 11;
 export const WINDOW_CLOSED = 1 << 12;
 /** The gateway opens towards the guest's listener as the peer would: a connection no accept had returned at the cut. */
 export const REOPENING = 1 << 13;
-/** The gateway took the peer's SYN-ACK while the guest's connect was frozen: the guest's socket still waits for it. */
+/** The peer has answered the guest's connect, and the guest's socket was not seen to know it yet. */
 export const GREETING = 1 << 14;
 /** Options the connection has and the guest's current socket has not; the same of the socket an attach opened (S10). */
 export const LACKS_SACK = 1 << 15;
 export const LACKS_WSCALE = 1 << 16;
 export const NEXT_LACKS_SACK = 1 << 17;
 export const NEXT_LACKS_WSCALE = 1 << 18;
+/** A connect of the guest that its peer has not been seen to answer was committed before the SYN of its new socket came. */
+export const EXPECTED = 1 << 20;
 /** The old kernel was asked whether it has a socket for this flow at all. */
 export const PROBED = 1 << 19;
 

@@ -77,15 +77,30 @@ function takeData(ctx: PlaneContext, flow: number, start: number, live: boolean)
   ctx.custody.insert(flow, start, ctx.out.buffer, p.payload, taken);
   const end = start + taken;
   const fin = (p.flags & TCP_FIN) !== 0 && taken === p.payloadLen && f.inFin[flow] === NO_FIN;
-  if (fin && end >= f.peerNxt[flow]!) f.inFin[flow] = end;
-  if (end > f.peerNxt[flow]!) f.peerNxt[flow] = end;
-  if (f.inFin[flow] !== NO_FIN && f.peerNxt[flow] === f.inFin[flow]) f.peerNxt[flow] = f.inFin[flow]! + 1;
+  // A later segment without data may have come first; data behind a FIN cannot be.
+  if (fin && end + 1 >= f.peerNxt[flow]!) f.inFin[flow] = end;
+  f.peerNxt[flow] = Math.max(f.peerNxt[flow]!, end === f.inFin[flow] ? end + 1 : end);
   if (taken > 0) f.reopenAt[flow] = 0;
+  // The pool is empty: what the guest's socket can take now passes as it is, and stays the peer's to repeat.
+  if (live && ctx.custody.contiguousEnd(flow, start) < end) return passData(ctx, flow, start, end);
   if (live) play(ctx, flow);
   ackPeer(ctx, flow);
   if (f.inFin[flow] !== NO_FIN) updateState(f, flow);
   const news = ackForGuest(ctx, flow) > f.ackedToGuest[flow]! || f.peerEdge[flow]! > f.edgeToGuest[flow]!;
   if (live && news && !(f.flags[flow]! & REOPENING)) ackGuest(ctx, flow);
+}
+
+/** Bytes that are not held go to the guest if they are the next that it is to get, and it has room for them. */
+function passData(ctx: PlaneContext, flow: number, start: number, end: number): void {
+  const { f, packet: p } = ctx;
+  const next = Math.max(f.playNxt[flow]!, f.rcvNxt[flow]!);
+  if (f.flags[flow]! & (REOPENING | GREETING) || start > next || end <= next || end > f.guestEdge[flow]!)
+    return ackPeer(ctx, flow);
+  f.playNxt[flow] = end === f.inFin[flow] ? end + 1 : end;
+  setDestination(p, f.guestAddress[flow]! as Ipv4, f.guestPort[flow]! as Port);
+  translateForGuest(ctx, flow);
+  finish(p);
+  ctx.forward(deviceOfLeg(f.leg[flow]!));
 }
 
 /** A pure ACK of the peer passes to the guest's socket, placed where that socket's RCV.NXT is or will be. */
@@ -117,7 +132,7 @@ function beforeSynchronized(ctx: PlaneContext, flow: number): void {
   }
   // The guest's connect was under way at the cut: the gateway completes it, the next socket finds it done.
   if (!(p.flags & TCP_ACK) || !acceptSynAck(ctx, flow)) return;
-  f.flags[flow] = f.flags[flow]! | GREETING | MANAGED;
+  f.flags[flow] = f.flags[flow]! | MANAGED;
   ackPeer(ctx, flow);
   if (f.nextSyn[flow] !== 0) synAckAttached(ctx, flow, g.nextLeg[f.guest[flow]!]!);
 }

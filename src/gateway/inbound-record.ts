@@ -8,6 +8,7 @@ import { seqAdd, seqDiff } from '../rewrite/numbers.ts';
 import { setAck, setTimestamps, setWindow, stripOption, translateSack } from '../rewrite/translate.ts';
 import type { PlaneContext } from './context.ts';
 import {
+  GREETING,
   HAS_AO,
   HAS_MD5,
   HAS_MPTCP,
@@ -53,6 +54,7 @@ export function recordPeerSyn(ctx: PlaneContext, flow: number): void {
   f.peerWindow[flow] = p.window;
   f.peerEdge[flow] = p.window;
   f.lastTsIn[flow] = p.tsVal;
+  f.peerTs[flow] = p.tsVal;
 }
 
 /** Records the peer's SYN, the first or one of a new attempt: nobody has answered it yet. */
@@ -78,7 +80,7 @@ export function acceptSynAck(ctx: PlaneContext, flow: number): boolean {
   recordPeerSyn(ctx, flow);
   f.sndUna[flow] = 0;
   const mptcp = f.flags[flow]! & SYN_MPTCP && p.mptcpAt !== 0 ? HAS_MPTCP : 0;
-  f.flags[flow] = agreeOptions(f.flags[flow]!, synOptions(ctx)) | SYNCHRONIZED | mptcp;
+  f.flags[flow] = agreeOptions(f.flags[flow]!, synOptions(ctx)) | SYNCHRONIZED | GREETING | mptcp;
   if (!(f.flags[flow] & HAS_WSCALE)) f.peerShift[flow] = f.announcedShift[flow] = f.guestShift[flow] = 0;
   // The SYN's own window was never scaled.
   f.ackedToPeer[flow] = 0;
@@ -102,7 +104,8 @@ export function recordFromPeer(ctx: PlaneContext, flow: number): void {
   if (!(p.flags & TCP_ACK) || end < f.rcvNxt[flow]! || start > f.maxEdge[flow]! + 1) return;
   if (!recordAck(ctx, flow, start)) return;
   if (p.tsAt !== 0) noteTimestamp(ctx, flow, start);
-  if (p.flags & TCP_FIN && f.inFin[flow]! < 0 && data >= f.peerNxt[flow]!) f.inFin[flow] = data;
+  // A later segment without data may have come first; data behind a FIN cannot be.
+  if (p.flags & TCP_FIN && f.inFin[flow]! < 0 && end >= f.peerNxt[flow]!) f.inFin[flow] = data;
   if (end > f.peerNxt[flow]!) f.peerNxt[flow] = end;
   if (p.payloadLen > 0) f.reopenAt[flow] = 0;
   revive(ctx, flow);
@@ -111,6 +114,7 @@ export function recordFromPeer(ctx: PlaneContext, flow: number): void {
 /** TS.Recent: the latest TSval of a segment that begins where the peer was acknowledged to, or before (RFC 7323 §4.3). */
 export function noteTimestamp(ctx: PlaneContext, flow: number, start: number): void {
   const { f, packet: p } = ctx;
+  if (seqDiff(p.tsVal as Seq, f.peerTs[flow]! as Seq) > 0) f.peerTs[flow] = p.tsVal;
   if (start <= f.ackedToPeer[flow]! && seqDiff(p.tsVal as Seq, f.lastTsIn[flow]! as Seq) > 0)
     f.lastTsIn[flow] = p.tsVal;
 }

@@ -39,12 +39,12 @@ import {
   TCP,
   UDP,
 } from './flow.ts';
-import { GUEST_FROZEN, GUEST_RUNNING } from './guests.ts';
+import { GUEST_FROZEN, GUEST_RUNNING, GUEST_SEALED } from './guests.ts';
 import { synOptions } from './inbound-record.ts';
 import { recordGuestSyn, recordSynAck } from './outbound-record.ts';
 import { OUTSIDE, deviceOfLeg } from './out-queue.ts';
 import { guestAcked, worthTelling } from './player.ts';
-import { attachedSegment, reopened } from './splice.ts';
+import { attachedSegment, freezeFlow, reopened } from './splice.ts';
 import { endByReset, isOver, revive, updateState } from './state.ts';
 import { ackPoint, inOffset, inSeq, outOffset, outSeq, promise, shownTimestamp } from './windows.ts';
 
@@ -80,13 +80,15 @@ function tcpFromGuest(ctx: PlaneContext, guest: number, leg: number): void {
   const opening = (p.flags & SYN_BITS) === TCP_SYN;
   const flow = ctx.flows.findGuest(TCP, p.src, p.srcPort, p.dst, p.dstPort);
   if (flow < 0) {
-    if (g.leg[guest] !== leg || g.state[guest] !== GUEST_RUNNING) return fence(ctx, leg);
+    const state = g.state[guest]!;
+    if (g.leg[guest] !== leg || state === GUEST_SEALED || (state === GUEST_FROZEN && !opening)) return fence(ctx, leg);
     if (opening) return openFromGuest(ctx, guest, leg);
     rstReply(ctx, deviceOfLeg(leg));
     return ctx.drop('no-flow');
   }
   if (f.phase[flow] === LIVE) return liveSegment(ctx, flow, leg, opening);
-  if (f.phase[flow] === ATTACHING && g.nextLeg[guest] === leg && (f.nextSyn[flow] !== 0 || opening))
+  const announced = g.nextLeg[guest] === leg || (f.leg[flow] === leg && g.state[guest] === GUEST_RUNNING);
+  if (f.phase[flow] === ATTACHING && announced && (f.nextSyn[flow] !== 0 || opening))
     return attachedSegment(ctx, flow, leg);
   if (f.leg[flow] === leg && g.state[guest] === GUEST_FROZEN) return evidence(ctx, flow);
   fence(ctx, leg);
@@ -128,7 +130,10 @@ function openFromGuest(ctx: PlaneContext, guest: number, leg: number): void {
   recordGuestSyn(ctx, flow);
   updateState(f, flow);
   countOut(ctx, flow);
-  passSyn(ctx, flow);
+  if (g.state[guest] === GUEST_RUNNING) return passSyn(ctx, flow);
+  // Sent just before the stop: it waits, as a connect that the peer has not answered. Nothing can have been received.
+  freezeFlow(ctx, flow);
+  f.cut[flow] = 0;
 }
 
 /** A SYN or SYN-ACK of the guest in a flow that exists. */
@@ -190,7 +195,8 @@ function evidence(ctx: PlaneContext, flow: number): void {
   const { f, packet: p } = ctx;
   ctx.drop('frozen');
   const flags = f.flags[flow]!;
-  if (f.cut[flow]! >= 0 || !(flags & SYNCHRONIZED) || isOver(f, flow)) return;
+  // With the cut known, or known to be before the first byte, what else that kernel has is lost with it.
+  if (f.cut[flow]! >= 0 || flags & REOPENING || !(flags & SYNCHRONIZED) || isOver(f, flow)) return;
   if (p.flags & TCP_RST) {
     if (!(flags & PROBED)) return;
     // Nobody is there: the connection had ended, and its RST was lost on the way.
@@ -210,7 +216,10 @@ function passToPeer(ctx: PlaneContext, flow: number): void {
   const { f, packet: p } = ctx;
   if (!(f.flags[flow]! & SYNCHRONIZED)) {
     // The listener refuses. In a connect, a RST ends an old connection of the peer, not the attempt (RFC 9293 §3.5.1).
-    if (p.flags & TCP_RST && f.openedByGuest[flow] === 0) endByReset(ctx, flow, GUEST_RESET);
+    if (p.flags & TCP_RST && f.openedByGuest[flow] === 0) {
+      if (f.flags[flow]! & REOPENING && !refusesReopening(ctx, flow)) return ctx.drop('fenced-epoch');
+      endByReset(ctx, flow, GUEST_RESET);
+    }
     if (f.delta[flow] !== 0) setSeq(p, seqAdd(p.seq, f.delta[flow]!));
     setSource(p, ctx.settings.outsideAddress, f.outsidePort[flow]! as Port);
     finish(p);
@@ -317,10 +326,17 @@ function passManaged(ctx: PlaneContext, flow: number, start: number, length: num
   ctx.forward(OUTSIDE);
 }
 
+/** Whether a RST answers the SYN that the gateway repeats (RFC 9293 §3.10.7.1), and is not what an older socket left. */
+function refusesReopening(ctx: PlaneContext, flow: number): boolean {
+  const p = ctx.packet;
+  return (p.flags & TCP_ACK) !== 0 && p.seq === 0 && seqDiff(p.ack, ctx.f.inBase[flow]! as Seq) === 0;
+}
+
 /** A RST must land on the peer's RCV.NXT, which a fresh socket may not have reached yet (S38). */
 function passReset(ctx: PlaneContext, flow: number): void {
   const { f, packet: p } = ctx;
   if (f.flags[flow]! & REOPENING) {
+    if (!refusesReopening(ctx, flow)) return ctx.drop('fenced-epoch');
     // The listener refuses what the peer thinks is open.
     rstPeer(ctx, flow);
     return endByReset(ctx, flow, GUEST_RESET);

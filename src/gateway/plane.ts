@@ -20,6 +20,7 @@ import {
 } from './flow.ts';
 import { GAUGE } from './arena.ts';
 import { fromPeer } from './inbound.ts';
+import { GUEST_RUNNING } from './guests.ts';
 import { OUTSIDE } from './out-queue.ts';
 import { fromGuest } from './outbound.ts';
 import { playTimers } from './player.ts';
@@ -92,7 +93,7 @@ export class Plane {
 
   #idleLimit(flow: number): number {
     const { f } = this.ctx;
-    if (f.phase[flow] !== LIVE) return Infinity;
+    if (f.phase[flow] !== LIVE) return this.ctx.g.state[f.guest[flow]!] === GUEST_RUNNING ? IDLE.transitory : Infinity;
     if (f.proto[flow] === UDP) return IDLE.udp;
     switch (f.state[flow]) {
       case ESTABLISHED:

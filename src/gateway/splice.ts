@@ -27,6 +27,7 @@ import {
 } from './emit.ts';
 import {
   ATTACHING,
+  EXPECTED,
   FROZEN,
   GREETING,
   GUEST_RESET,
@@ -46,6 +47,7 @@ import {
   SYNCHRONIZED,
   TCP,
 } from './flow.ts';
+import { GUEST_RUNNING } from './guests.ts';
 import { recordSynAck } from './outbound-record.ts';
 import { deviceOfLeg } from './out-queue.ts';
 import { openToListener, play, startPlaying } from './player.ts';
@@ -104,10 +106,10 @@ export function detachFlow(ctx: PlaneContext, flow: number, leg: number): void {
 /** A segment of the socket that an attach announced, before commit: its SYN is answered, its window noted. */
 export function attachedSegment(ctx: PlaneContext, flow: number, leg: number): void {
   const { f, packet: p } = ctx;
-  if (p.flags & TCP_SYN) return attachedSyn(ctx, flow, leg);
+  if ((p.flags & (TCP_SYN | TCP_ACK)) === TCP_SYN) return attachedSyn(ctx, flow, leg);
   // A late segment of the socket that had this 4-tuple before, when a guest returns to the same leg, is not the new one's.
-  const ahead = seqDiff(p.seq, f.nextIsn[flow]! as Seq);
-  if (ahead < 0 || ahead > 0xffff) {
+  // That has sent nothing yet but its SYN.
+  if (seqDiff(p.seq, f.nextIsn[flow]! as Seq) !== 1) {
     rstReply(ctx, deviceOfLeg(leg));
     return ctx.drop('fenced-epoch');
   }
@@ -127,7 +129,8 @@ export function attachedSegment(ctx: PlaneContext, flow: number, leg: number): v
 function attachedSyn(ctx: PlaneContext, flow: number, leg: number): void {
   const { f, packet: p } = ctx;
   const lacksTimestamps = (f.flags[flow]! & HAS_TS) !== 0 && p.tsAt === 0;
-  if (isOver(f, flow) || lacksTimestamps) {
+  // One that ended in peace meanwhile was announced all the same: the socket finds it as it was.
+  if (f.flags[flow]! & (PEER_RESET | GUEST_RESET) || lacksTimestamps) {
     rstReply(ctx, deviceOfLeg(leg));
     if (lacksTimestamps) ctx.drop('option-mismatch');
     return;
@@ -138,6 +141,11 @@ function attachedSyn(ctx: PlaneContext, flow: number, leg: number): void {
     noteNextSyn(ctx, flow);
   }
   f.nextSyn[flow] = Math.max(1, f.nextSyn[flow]!);
+  if (f.flags[flow]! & EXPECTED && ctx.g.state[f.guest[flow]!] === GUEST_RUNNING) {
+    const shift = tsDelta(ctx, flow);
+    f.phase[flow] = LIVE;
+    return adopt(ctx, flow, shift);
+  }
   // A connect that the peer has not answered yet is passed on at commit, as the SYN it was.
   if (f.flags[flow]! & SYNCHRONIZED) synAckAttached(ctx, flow, leg);
 }
@@ -167,12 +175,14 @@ export function commitFlow(ctx: PlaneContext, flow: number, leg: number, epoch: 
   const shift = attached ? tsDelta(ctx, flow) : 0;
   f.phase[flow] = LIVE;
   if (f.proto[flow] !== TCP) return;
+  const reset = (f.flags[flow]! & (PEER_RESET | GUEST_RESET)) !== 0;
+  if (attached && !reset) return adopt(ctx, flow, shift);
   if (isOver(f, flow)) {
     f.flags[flow] = f.flags[flow]! | OWNED;
     return;
   }
-  if (attached) return adopt(ctx, flow, shift);
   if (f.flags[flow]! & REOPENING) return openToListener(ctx, flow);
+  if (f.cut[flow]! >= 0 && awaitsAnswer(ctx, flow)) return expectSocket(ctx, flow);
   // The guest has closed it, and its peer knows: the peer's FIN is all that is waited for.
   if (
     finAcked(ctx, flow) &&
@@ -184,8 +194,21 @@ export function commitFlow(ctx: PlaneContext, flow: number, leg: number, epoch: 
     return updateState(f, flow);
   }
   // The guest restored no socket for it (its image says so), or had closed it before these bytes came: a closed socket resets.
-  rstPeer(ctx, flow);
+  if (f.flags[flow]! & SYNCHRONIZED) rstPeer(ctx, flow);
   endByReset(ctx, flow, GUEST_RESET);
+}
+
+/** Whether the guest's own connect has not been answered, as far as its socket knows: no restore waits for such a one. */
+function awaitsAnswer(ctx: PlaneContext, flow: number): boolean {
+  const flags = ctx.f.flags[flow]!;
+  return ctx.f.openedByGuest[flow] === 1 && (!(flags & SYNCHRONIZED) || (flags & GREETING) !== 0);
+}
+
+/** The socket of a connect is on its way: its SYN makes it the flow's, until then the gateway stands in. */
+function expectSocket(ctx: PlaneContext, flow: number): void {
+  const f = ctx.f;
+  f.flags[flow] = f.flags[flow]! | EXPECTED;
+  f.phase[flow] = ATTACHING;
 }
 
 /**
@@ -204,7 +227,7 @@ function tsDelta(ctx: PlaneContext, flow: number): number {
 function takeSocket(ctx: PlaneContext, flow: number, shift: number): void {
   const f = ctx.f;
   const known = f.nextSyn[flow] === 2 ? GREETING : 0;
-  const flags = f.flags[flow]! & ~(LACKS_SACK | LACKS_WSCALE | known);
+  const flags = f.flags[flow]! & ~(LACKS_SACK | LACKS_WSCALE | EXPECTED | known);
   const lacksSack = flags & NEXT_LACKS_SACK ? LACKS_SACK : 0;
   const lacksWscale = flags & NEXT_LACKS_WSCALE ? LACKS_WSCALE : 0;
   f.flags[flow] = flags | lacksSack | lacksWscale;
@@ -250,6 +273,7 @@ export function thawFlow(ctx: PlaneContext, flow: number): void {
   f.phase[flow] = LIVE;
   if (f.proto[flow] !== TCP) return;
   const flags = f.flags[flow]!;
+  if (flags & EXPECTED) return expectSocket(ctx, flow);
   f.cut[flow] = -1;
   if (flags & GUEST_RESET) return;
   if (flags & PEER_RESET) {

@@ -48,7 +48,10 @@ export function promise(ctx: PlaneContext, flow: number): void {
   const promised = f.maxEdge[flow]!;
   const acked = f.ackedToPeer[flow]!;
   let ack = ackPoint(ctx, flow);
-  let raw = Math.min(0xffff, Math.floor(Math.max(0, rightEdge(ctx, flow) - ack) / unit));
+  const room = rightEdge(ctx, flow) - ack;
+  let raw = Math.min(0xffff, Math.floor(Math.max(0, room) / unit));
+  // A window of the guest that is less than a unit could never be told; custody takes what is then too much.
+  if (raw === 0 && room > 0 && f.phase[flow] === LIVE) raw = 1;
   if (ack + raw * unit < promised) {
     raw = Math.min(0xffff, Math.ceil((promised - ack) / unit));
     const more = f.inFin[flow]! < 0 || ack <= f.inFin[flow]!;

@@ -240,6 +240,21 @@ test('S36: LAST-ACK at the cut: tail and FIN are sent again by the new socket', 
   assert.equal(t.state(), 'CLOSED');
 });
 
+test('S36: LAST-ACK, acknowledged between attach and connect: the socket that was announced is served all the same', () => {
+  const t = cutAt(100, frozen(lastAck()));
+  t.attach('b');
+  t.fromPeer({ seq: 101, ack: 101 });
+  assert.equal(t.state(), 'CLOSED');
+  t.fromGuest('b', { flags: 'S' });
+  t.expectToGuest('b', { flags: 'SA', seq: 99 });
+  t.fromGuest('b', { seq: 100, ack: 100 });
+  t.commit();
+  assert.deepEqual(toGuest(t).at(-1), [100, 0, 'FPA']);
+  t.fromGuest('b', { flags: 'FA', seq: 100, ack: 101 });
+  t.expectToGuest('b', { ack: 101 });
+  t.expectNothing();
+});
+
 test('S36: LAST-ACK, acknowledged while frozen: the connection is over, no socket moves', () => {
   const t = frozen(lastAck());
   t.fromPeer({ seq: 101, ack: 101 });

@@ -21,6 +21,11 @@ function answered(): Bench {
   return t;
 }
 
+/** The offset of sequence number 0: where a closed port's RST stands (RFC 9293 §3.10.7.1). */
+function atZero(t: Bench): number {
+  return -t.sockets.b.isn - 1;
+}
+
 function moved(t: Bench): Bench {
   const result = t.verb('export', { epoch: 1, sockets: [] });
   assert.ok(result.settled);
@@ -85,7 +90,10 @@ test('S15: a listener that refuses: the peer gets the RST, and nothing is repeat
   moved(t);
   t.drain();
   t.allowReset = true;
-  t.fromGuest('b', { flags: 'RA', seq: -1, ack: 0 });
+  // What an older socket of that leg left is no answer.
+  t.fromGuest('b', { flags: 'RA', seq: 500, ack: 0 });
+  t.expectNothing();
+  t.fromGuest('b', { flags: 'RA', seq: atZero(t), ack: 0 });
   t.expectToPeer({ flags: 'RA', ack: 0 });
   t.advance(11_000);
   t.expectNothing();
@@ -199,6 +207,34 @@ test('S15: a pending connection that the drain accepted moves as an ordinary one
   t.fromGuest('b', { seq: 0, ack: 0 });
   t.commit();
   assert.deepEqual(t.drain().filter(({ device, payload }) => device === 2 && payload.length > 0).length, 1);
+});
+
+test("S6 S15: what the old kernel acknowledges of a connection that no accept had returned is not the guest's", () => {
+  const t = answered();
+  t.fromPeer({ seq: 0, ack: 0, len: 300 });
+  t.freeze();
+  assert.ok(t.verb('export', { epoch: 1, sockets: [] }).settled);
+  t.drain();
+  // Too late for the drain: these bytes end with that kernel's socket.
+  t.fromGuest('a', { seq: 0, ack: 300 });
+  t.expectNothing();
+  t.fromPeer({ seq: 0, ack: 0, len: 300 });
+  t.expectToPeer({ ack: 300 });
+  assert.equal(t.held(), 300);
+});
+
+test('S15 S32: a listener that refuses what the peer thinks is open: the peer is reset at its RCV.NXT', () => {
+  const t = frozen(answered());
+  t.fromPeer({ seq: 0, ack: 0, len: 30 });
+  moved(t);
+  t.drain();
+  t.allowReset = true;
+  t.fromGuest('b', { flags: 'RA', seq: 77, ack: 0 });
+  t.expectNothing();
+  t.fromGuest('b', { flags: 'RA', seq: atZero(t), ack: 0 });
+  t.expectToPeer({ flags: 'RA', seq: 0, ack: 30 });
+  assert.equal(t.state(), 'CLOSED');
+  assert.equal(t.held(), 0);
 });
 
 test('S15: a new connection during the attach waits for the commit', () => {

@@ -158,6 +158,9 @@ test('S40 S48: a guest returns to the same leg: sealed, announced, a new socket;
     t.drain().map(({ flags }) => flags),
     ['R'],
   );
+  // An old listener's answer is no SYN of the new socket.
+  t.fromGuest('a', { flags: 'SA', seq: 55_555, ack: 1000 });
+  t.expectToGuest('a', { flags: 'R' });
   Object.assign(t.sockets.a, fresh);
   t.fromGuest('a', { seq: 500, ack: 1000 });
   t.commit();

@@ -149,6 +149,80 @@ test('S36 S15: the peer answers a connect between attach and commit: the new soc
   );
 });
 
+test('S36 S15: the SYN of a connect that was under way when the guest stopped waits, moved or taken back', () => {
+  for (const moved of [true, false]) {
+    const t = connected();
+    t.freeze();
+    t.drain();
+    t.ports = { guest: 5001, peer: 443, outside: 5001 };
+    t.fromGuest('a', { flags: 'S' });
+    t.expectNothing();
+    const both = [t.drained(0), { ...t.drained(0), local: { address: '100.64.0.9', port: 5000 } }];
+    assert.ok(t.verb('export', { epoch: 1, sockets: both }).settled);
+    if (moved) {
+      t.verb('attach', { epoch: 2, leg: 'b' });
+      t.fromGuest('b', { flags: 'S' });
+      t.fromGuest('b', { flags: 'S' }, { guest: 5000 });
+      t.drain();
+      t.commit();
+      t.firstSocket = { ...t.sockets.a };
+      assert.equal(
+        t.drain().filter(({ device, flags, srcPort }) => device === 0 && flags === 'S' && srcPort === 5001).length,
+        1,
+      );
+    } else {
+      t.abort();
+      t.drain();
+      t.fromGuest('a', { flags: 'S' });
+      t.expectToPeer({ flags: 'S', seq: -1 });
+    }
+  }
+});
+
+test('S36 S15: the commit overtakes the SYN of a connect: the gateway stands in until it comes', () => {
+  for (const answered of [true, false]) {
+    const t = connected();
+    t.ports = { guest: 5001, peer: 443, outside: 5001 };
+    t.fromGuest('a', { flags: 'S' });
+    t.freeze();
+    if (answered) t.fromPeer({ flags: 'SA', win: 64_000 });
+    const both = [t.drained(0), { ...t.drained(0), local: { address: '100.64.0.9', port: 5000 } }];
+    t.verb('export', { epoch: 1, sockets: both });
+    t.verb('attach', { epoch: 2, leg: 'b' });
+    t.fromGuest('b', { flags: 'S' }, { guest: 5000 });
+    t.commit();
+    t.drain();
+    if (answered) {
+      t.fromPeer({ seq: 0, ack: 0, len: 70 });
+      t.expectToPeer({ ack: 70 });
+    }
+    // A stop and a thaw do not lose it either.
+    t.freeze();
+    t.abort();
+    t.drain();
+    t.fromGuest('b', { flags: 'S' });
+    if (!answered) {
+      t.expectToPeer({ flags: 'S', seq: -1 });
+      t.fromPeer({ flags: 'SA', win: 64_000 });
+      t.expectToGuest('b', { flags: 'SA', seq: -1, ack: 0 });
+      continue;
+    }
+    const seen = t.drain().filter(({ device }) => device === 2);
+    assert.deepEqual(
+      seen.map(({ flags }) => flags),
+      ['SA'],
+    );
+    t.fromGuest('b', { seq: 0, ack: 0 });
+    assert.deepEqual(
+      t
+        .drain()
+        .filter(({ device }) => device === 2)
+        .map(({ payload }) => payload.length),
+      [70],
+    );
+  }
+});
+
 test('S36: a connect refused while frozen: attach says reset', () => {
   const t = connected();
   t.ports = { guest: 5001, peer: 443, outside: 5001 };

@@ -205,6 +205,42 @@ test("S45 S13: bytes beyond the new socket's window, where an edge was rounded u
   assert.equal(got, sent);
 });
 
+test('S31 S45: while the pool is empty, what the guest can take passes to it and is acknowledged by it', () => {
+  const t = established({ limits: { custodyBytes: 32 * 1024 } });
+  t.fromGuest('a', { ack: 0, win: 24_000 });
+  spliced(0, frozen(t));
+  assert.equal(t.f.hold[t.slot()], 1);
+  // Another guest's flows have it all.
+  t.arena.gauges[5] = t.arena.chunkFree.length;
+  t.fromPeer({ seq: 0, len: 1000 });
+  t.expectToGuest('b', { flags: 'PA', seq: 0, len: 1000 });
+  t.expectNothing();
+  // Out of order it is not held, and not passed.
+  t.fromPeer({ seq: 3000, len: 1000 });
+  t.expectToPeer({ ack: 0 });
+  t.fromGuest('b', { ack: 1000 });
+  t.expectToPeer({ ack: 1000 });
+  t.fromPeer({ flags: 'FA', seq: 1000, len: 500 });
+  t.expectToGuest('b', { flags: 'FA', seq: 1000, len: 500 });
+  t.fromGuest('b', { ack: 1501 });
+  t.expectToPeer({ ack: 1501 });
+});
+
+test('S13: a window of the new socket below one unit of the old scale can still be told', () => {
+  const t = established({ a: { shift: 14 }, b: { shift: 0 } });
+  t.fromGuest('a', { win: 4 });
+  spliced(0, frozen(t));
+  const slot = t.slot();
+  // The promise is used up, and the new socket has four kilobytes.
+  t.f.maxEdge[slot] = t.f.ackedToPeer[slot] = t.f.rcvNxt[slot] = t.f.peerNxt[slot] = 65_536;
+  t.f.guestEdge[slot] = 65_536;
+  t.f.hold[slot] = 0;
+  t.fromGuest('b', { seq: 0, ack: 65_536, win: 0, len: 1 });
+  assert.equal(t.drain().find(({ device }) => device === 0)?.window, 0);
+  t.fromGuest('b', { seq: 1, ack: 65_536, win: 4000, len: 1 });
+  assert.equal(t.drain().find(({ device }) => device === 0)?.window, 1);
+});
+
 test('S13: windows are translated from the new shift to the one the peer knows; SYN windows are not scaled', () => {
   for (let oldShift = 0; oldShift <= 14; oldShift++)
     for (let newShift = 0; newShift <= 14; newShift += 2) {

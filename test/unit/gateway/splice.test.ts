@@ -160,6 +160,24 @@ test("S18: TSval goes on from what the peer has seen; TSecr is mapped back, and 
   t.expectToGuest('b', { tsEcr: t.tsOf(t.sockets.b) });
 });
 
+test('S18: what the gateway repeats is never older to the guest than what passed before it (PAWS)', () => {
+  const t = spliced(0);
+  t.fromGuest('b', { seq: 0, ack: 0, win: 60_000 });
+  t.drain();
+  assert.equal(t.f.hold[t.slot()], 0);
+  // Above a gap: no TS.Recent for the peer's sake, but the guest's kernel has seen it.
+  t.fromPeer({ seq: 0, len: 1000 });
+  t.fromPeer({ seq: 5000, len: 1000, ts: [t.tsOf(t.peer) + 400, 0] });
+  t.fromGuest('b', { seq: 0, ack: 1000, win: 60_000 });
+  t.drain();
+  t.freeze();
+  t.fromPeer({ seq: 1000, len: 1000, ts: [t.tsOf(t.peer) + 10, 0] });
+  t.drain();
+  t.abort();
+  const played = t.drain().find(({ payload }) => payload.length > 0);
+  assert.ok((((played?.ts?.[0] ?? 0) - (t.tsOf(t.peer) + 400)) | 0) >= 0);
+});
+
 test('S18: the gateway echoes to the new socket what that has sent last, as RTT is measured by it', () => {
   const t = spliced(0);
   t.advance(3000);
