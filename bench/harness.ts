@@ -2,7 +2,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { cpus, release } from 'node:os';
-import { Gateway } from '../test/support/gateway.ts';
+import type { Gateway } from '../test/support/gateway.ts';
 import type { Running } from '../test/support/process.ts';
 import type { Place, Topology } from '../test/support/topology.ts';
 import { ADDRESSES, PROJECT } from '../test/support/topology.ts';

@@ -53,8 +53,8 @@ async function migrate(name: string, from: Agent, to: Agent): Promise<Move> {
 function ofPort(rows: readonly TcpRow[], port: number): TcpRow[] {
   const second = referencePort(port);
   return rows.filter((row) => {
-    const ports = [row.srcPort, row.dstPort];
-    return ports.includes(port) && !ports.includes(second);
+    const ports = new Set([row.srcPort, row.dstPort]);
+    return ports.has(port) && !ports.has(second);
   });
 }
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { once } from 'node:events';
-import { native, NO_WAKE, TCP_STATE } from '../../src/native.ts';
+import { native, NO_WAKE, TCP_STATE, type SocketFd } from '../../src/native.ts';
 import { Blocker, type Call } from './support/blocker.ts';
 import {
   close,
@@ -150,7 +150,7 @@ test('a race of connections and interruptions loses no connection', async () => 
   await using blocker = await Blocker.start({ kind: 'accept', fd, wake });
   const before = openDescriptors();
   const clients = [];
-  const accepted = [];
+  const accepted: SocketFd[] = [];
   let interrupted = 0;
   for (let round = 0; round < 200; round++) {
     blocker.begin();
@@ -159,7 +159,7 @@ test('a race of connections and interruptions loses no connection', async () => 
     clients.push(connect(name));
     if (round % 2 === 1) ok(native.wakeSignal(wake));
     const result = blocker.result();
-    if (result >= 0) accepted.push(result as (typeof clients)[number]);
+    if (result >= 0) accepted.push(result as SocketFd);
     else interrupted++;
     ok(native.wakeClear(wake));
   }

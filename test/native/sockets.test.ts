@@ -145,7 +145,7 @@ test('bad numbers are errors: ports, timeouts, counts, descriptors, short arrays
 
 test('arguments of a wrong type throw and name what was expected', () => {
   const { client, server } = connected();
-  const send = native.sockSend as (...values: unknown[]) => number;
+  const send = (...values: unknown[]): number => (native.sockSend as (...given: unknown[]) => number)(...values);
   const attempts: [unknown[], RegExp][] = [
     [[client, 'hello', 0, 5, -1, -1], /Uint8Array/],
     [[client, new Int8Array(5), 0, 5, -1, -1], /Uint8Array/],

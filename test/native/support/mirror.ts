@@ -4,7 +4,7 @@
  * through the device. Swapping changes no checksum, not even an unfinished one.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import { errnoName, native, WHOLE_PACKET_SLOT, type WakeFd } from '../../../src/native.ts';
+import { errnoName, native, WHOLE_PACKET_SLOT } from '../../../src/native.ts';
 
 export interface MirrorSetup {
   readonly devices: readonly number[];
@@ -62,7 +62,7 @@ function look(packet: number): void {
 }
 
 while (Atomics.load(stop, 0) === 0) {
-  const count = native.readBatch(fds, wake as WakeFd, buffer, WHOLE_PACKET_SLOT, SLOTS, desc, spinUs, -1);
+  const count = native.readBatch(fds, wake, buffer, WHOLE_PACKET_SLOT, SLOTS, desc, spinUs, -1);
   if (count < 0) throw new Error(`readBatch: ${errnoName(count)} of device ${desc[0]}`);
   for (let packet = 0; packet < count; packet++) look(packet);
   seen.largestBatch = Math.max(seen.largestBatch, count);

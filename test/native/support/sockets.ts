@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import {
   errnoName,
-  ERRNO,
+  type ERRNO,
   failed,
   native,
   NO_WAKE,
