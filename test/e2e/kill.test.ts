@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 import { Busy } from '../support/busy.ts';
 import { Capture, TAPS } from '../support/capture.ts';
 import { FIN, RST, readTcp } from '../support/fields.ts';
@@ -19,12 +19,12 @@ describe('the agent of a host is killed', { timeout: 300_000 }, () => {
   let hosts: Hosts;
   let peer: PeerDriver;
   let image: string;
-  beforeEach(async () => {
+  before(async () => {
     hosts = await Hosts.up();
     peer = new PeerDriver(hosts.topology);
     image = join(await privateDirectory(hosts.topology, 'images'), 'guest.kedge');
   });
-  afterEach(() => hosts[Symbol.asyncDispose]());
+  after(() => hosts[Symbol.asyncDispose]());
 
   /**
    * No FIN and no RST has come to the peer, though all three of the guest's sockets on host A ended by RST: their kernel's own, or
@@ -79,6 +79,7 @@ describe('the agent of a host is killed', { timeout: 300_000 }, () => {
     await busy.isAt('b', 3);
     await busy.finish();
     assert.deepEqual(await hosts.harm(), {});
+    await busy.guest.stop();
   }
 
   test('S7, S48: right after a checkpoint', async () => {
@@ -133,6 +134,7 @@ describe('the agent of a host is killed', { timeout: 300_000 }, () => {
     await nothingGotOut(atPeer, atA);
     await busy.finish();
     assert.deepEqual(await hosts.harm(), {});
+    await busy.guest.stop();
   });
 
   test('the target’s, right after its commit: the source does not bring the guest to life again', async () => {

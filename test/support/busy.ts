@@ -12,7 +12,7 @@ import { patternHash } from './stream.ts';
 import { ADDRESSES } from './topology.ts';
 
 /** Bytes a second of the transfers: they outlast any test. What is left of them at the end is taken as fast as it comes. */
-const RATE = 100_000;
+const RATE = 40_000;
 
 /** States of a guest that is an agent's own. */
 const LIVE = new Set(['running', 'moving', 'lingering']);
@@ -54,7 +54,7 @@ export class Busy {
 
   /** Starts a guest, a download from it by curl, a connection that carries bytes both ways, and one that echoes. */
   static async start(hosts: Hosts, peer: PeerDriver, options: BusyOptions = {}): Promise<Busy> {
-    const { size = 24_000_000, on = 'a' } = options;
+    const { size = 12_000_000, on = 'a' } = options;
     const guest = await hosts.run('stream', { publish: true, on });
     const seed = (Busy.#seeds += 10);
     const url = `http://${ADDRESSES.outside}:${guest.port}/stream/${size}/${seed}`;
