@@ -10,7 +10,7 @@ import type { Arena, FlowColumns, GuestColumns } from './arena.ts';
 import { Custody } from './custody.ts';
 import { GATEWAY_DROPS } from './drops.ts';
 import { FlowTable } from './flow-table.ts';
-import { GuestTable } from './guests.ts';
+import { GuestTable, RETIRED } from './guests.ts';
 import { PortMap } from './nat.ts';
 import type { OutQueue } from './out-queue.ts';
 
@@ -75,9 +75,17 @@ export class PlaneContext {
   /** Ends a flow: its custody, its outside port, its slot. */
   end(flow: number): void {
     const f = this.f;
+    const guest = f.guest[flow]!;
     this.custody.reset(flow, 0);
-    this.ports.release(f.proto[flow]!, f.guest[flow]!, f.guestPort[flow]!);
+    this.ports.release(f.proto[flow]!, guest, f.guestPort[flow]!);
     this.flows.remove(flow);
+    if (this.g.used[guest] === RETIRED && this.flowsOf(guest).next().done === true) this.guests.release(guest);
+  }
+
+  /** Slots of a guest's flows. */
+  *flowsOf(guest: number): Generator<number> {
+    const { f, flows } = this;
+    for (let i = 0; i < flows.highWater; i++) if (f.flowId[i] !== 0 && f.guest[i] === guest) yield i;
   }
 
   /** Whether an address is one of the guest pool. */

@@ -10,6 +10,9 @@ export const GUEST_RUNNING = 0;
 export const GUEST_FROZEN = 1;
 export const GUEST_SEALED = 2;
 
+/** `used` of a slot whose guest has ended, while peers have the last word on connections of it. */
+export const RETIRED = 2;
+
 /** `nextLeg` of a guest that nobody is attaching. */
 export const NO_LEG = 255;
 
@@ -59,11 +62,17 @@ export class GuestTable {
     return slot;
   }
 
-  remove(slot: number): void {
+  /** The guest is no more. `retire`: its name stays with connections that are not over yet, until `release`. */
+  remove(slot: number, retire = false): void {
     this.#byId.delete(guestId(this.columns, slot));
     this.#byAddress.delete(this.columns.address[slot] ?? 0);
-    this.columns.used[slot] = 0;
+    this.columns.used[slot] = retire ? RETIRED : 0;
     this.#arena.gauges[GAUGE.guests] = this.#byId.size;
+  }
+
+  /** The last connection of a retired guest is over. */
+  release(slot: number): void {
+    this.columns.used[slot] = 0;
   }
 }
 

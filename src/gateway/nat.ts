@@ -8,6 +8,7 @@
 import type { Arena } from './arena.ts';
 import { GAUGE } from './arena.ts';
 import { TCP, UDP } from './flow.ts';
+import { RETIRED } from './guests.ts';
 
 const PUBLISHED = 1;
 const MAPPED = 2;
@@ -46,7 +47,9 @@ export class PortMap {
   /** Makes an outside port lead to a guest's port. False when the port is taken. */
   publish(proto: number, outsidePort: number, guest: number, guestPort: number): boolean {
     const i = this.#index(proto, outsidePort);
-    if (this.#arena.portKind[i] !== 0) return false;
+    if (!this.mayPublish(proto, outsidePort)) return false;
+    // What is left of a guest that has ended is found by its peers' addresses, not by the port.
+    if (this.#arena.portKind[i] === MAPPED) this.#byTarget.delete(this.#targetAt(i));
     this.#set(i, PUBLISHED, guest, guestPort);
     this.#byTarget.set(this.#target(proto, guest, guestPort), { port: outsidePort, flows: 0 });
     return true;
@@ -54,6 +57,13 @@ export class PortMap {
 
   isFree(proto: number, outsidePort: number): boolean {
     return this.#arena.portKind[this.#index(proto, outsidePort)] === 0;
+  }
+
+  /** Whether a port is free, or held by nothing but connections of a guest that has ended. */
+  mayPublish(proto: number, outsidePort: number): boolean {
+    const { portKind, portGuest, guests } = this.#arena;
+    const i = this.#index(proto, outsidePort);
+    return portKind[i] === 0 || (portKind[i] === MAPPED && guests.used[portGuest[i]! - 1] === RETIRED);
   }
 
   /** Slot of the guest that an outside port is published for, or -1; `publishedPort` gives the guest's port. */

@@ -13,6 +13,7 @@ import {
   FIN_WAIT_2,
   GUEST_RESET,
   LIVE,
+  OWNED,
   PEER_RESET,
   SYNCHRONIZED,
   TIME_WAIT,
@@ -32,6 +33,8 @@ const IDLE = {
   established: 2 * 3600_000 + 4 * 60_000,
   /** RFC 5382 REQ-5: not less than 4 minutes. */
   transitory: 4 * 60_000,
+  /** As Linux waits for the FIN of a peer when the program has closed (tcp_fin_timeout). */
+  ownedFinWait2: 60_000,
   timeWait: 60_000,
   closed: 10_000,
   /** RFC 4787 REQ-5: not less than 2 minutes; 5 recommended. */
@@ -98,12 +101,13 @@ export class Plane {
     switch (f.state[flow]) {
       case ESTABLISHED:
       case CLOSE_WAIT:
-      case FIN_WAIT_2:
         return IDLE.established;
+      case FIN_WAIT_2:
+        return f.flags[flow]! & OWNED ? IDLE.ownedFinWait2 : IDLE.established;
       case TIME_WAIT:
       case CLOSED:
         // With bytes or a FIN that the guest has not acknowledged, it is over for the peer only.
-        if (!isOver(f, flow)) return IDLE.transitory;
+        if (!isOver(f, flow) && !(f.flags[flow]! & OWNED)) return IDLE.transitory;
         return f.state[flow] === CLOSED ? IDLE.closed : IDLE.timeWait;
       default:
         return IDLE.transitory;
@@ -113,7 +117,9 @@ export class Plane {
   #expire(flow: number): void {
     const { ctx } = this;
     // RFC 5382 allows to tell the ends that the mapping is gone. (Only TCP flows are synchronized.)
-    if (ctx.f.flags[flow]! & SYNCHRONIZED && ctx.f.sndUna[flow]! >= 0 && !isOver(ctx.f, flow)) rstPeer(ctx, flow);
+    const { flags, sndUna } = ctx.f;
+    const told = isOver(ctx.f, flow) || (flags[flow]! & OWNED) !== 0;
+    if (flags[flow]! & SYNCHRONIZED && sndUna[flow]! >= 0 && !told) rstPeer(ctx, flow);
     ctx.end(flow);
   }
 }

@@ -22,7 +22,7 @@ import type {
 import type { PlaneContext } from './context.ts';
 import { rstPeer } from './emit.ts';
 import { attachedFlow, describe, exportFlows, lacksCut } from './exports.ts';
-import { LIVE, SYNCHRONIZED, TCP, UDP, unmovable } from './flow.ts';
+import { LIVE, OWNED, SYNCHRONIZED, TCP, UDP, unmovable } from './flow.ts';
 import { GUEST_FROZEN, GUEST_RUNNING, GUEST_SEALED, NO_LEG, guestName } from './guests.ts';
 import { guestSummary } from './listing.ts';
 import { attachFlow, commitFlow, detachFlow, finAcked, freezeFlow, thawFlow } from './splice.ts';
@@ -70,7 +70,7 @@ export class Verbs {
     const wanted = new Set<string>();
     for (const { proto, outsidePort } of args.publish) {
       const key = `${proto}/${outsidePort}`;
-      if (wanted.has(key) || !ports.isFree(proto === 'udp' ? UDP : TCP, outsidePort))
+      if (wanted.has(key) || !ports.mayPublish(proto === 'udp' ? UDP : TCP, outsidePort))
         throw new KedgeError('KEDGE_PORT_IN_USE', `outside port ${key} is taken`, {
           hint: 'publish another outside port, or stop the guest that has it: gateway guests list',
         });
@@ -139,22 +139,25 @@ export class Verbs {
 
   /** Slots of a guest's flows. */
   #flows(guest: number): number[] {
-    const { f, flows } = this.#ctx;
-    const slots = [];
-    for (let i = 0; i < flows.highWater; i++) if (f.flowId[i] !== 0 && f.guest[i] === guest) slots.push(i);
-    return slots;
+    return [...this.#ctx.flowsOf(guest)];
   }
 
   #unregister(args: OfGuest<EpochBody>): Record<string, never> {
     const ctx = this.#ctx;
     const slot = this.#holder(args);
+    let retire = false;
     for (const flow of this.#flows(slot)) {
       const open = ctx.f.proto[flow] === TCP && !isOver(ctx.f, flow) && ctx.f.flags[flow]! & SYNCHRONIZED;
+      if (open && ctx.f.flags[flow]! & OWNED) {
+        // The guest had said its last word before: the peer's FIN is answered as by a kernel that outlives its program.
+        retire = true;
+        continue;
+      }
       if (open && !finAcked(ctx, flow)) rstPeer(ctx, flow);
       ctx.end(flow);
     }
     ctx.ports.unpublish(slot);
-    ctx.guests.remove(slot);
+    ctx.guests.remove(slot, retire);
     this.#attachedAt.delete(slot);
     return {};
   }

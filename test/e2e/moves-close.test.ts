@@ -93,6 +93,34 @@ describe('a response written just before the move', { timeout: 300_000 }, () => 
   });
 });
 
+describe('a guest that has exited, with all it wrote acknowledged', { timeout: 300_000 }, () => {
+  test('S36: its peer takes its time, and its FIN is acknowledged', async () => {
+    const guest = await hosts.run(turns, { publish: true });
+    const connection = await connect(guest);
+    await connection.expect(43, 20_000);
+    await connection.pause();
+    await connection.say('QUIT 20000 43\n');
+    assert.equal(await guest.exitCode(), 0);
+    await guest.untilFlow(({ state }) => state === 'FIN-WAIT-2');
+    await guest.move();
+    // Nothing keeps it there; its port may be another's at once.
+    await guest.untilNo(async () => (await hosts.gateway.guests()).some(({ name }) => name === guest.name));
+    const next = await hosts.run('stream', { publish: guest.port });
+    await connection.resume();
+    await connection.hasReceived(43, 20_000, { ended: true });
+    await connection.finish();
+    await connection.until(({ closed }) => closed);
+    assert.equal((await guest.flow()).state, 'TIME-WAIT');
+    const talk = socat(hosts.topology, 'peer', ADDRESSES.outside, next.port);
+    talk.say('ECHO');
+    talk.say('served');
+    await talk.hear(/^served$/);
+    talk.finish();
+    await talk.running.done();
+    await noHarm();
+  });
+});
+
 describe('a peer that half-closes', { timeout: 300_000 }, () => {
   const SIZE = 300_000;
 

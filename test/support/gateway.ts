@@ -120,6 +120,10 @@ export class Gateway {
     return (await this.#ok(`/v1/flows/${id}`)) as FlowDetail;
   }
 
+  async guests(): Promise<{ readonly name: string; readonly state: string; readonly leg: string }[]> {
+    return ((await this.#ok('/v1/guests')) as { guests: { name: string; state: string; leg: string }[] }).guests;
+  }
+
   async status(): Promise<GatewayStatus> {
     return (await this.#ok('/v1/status')) as GatewayStatus;
   }

@@ -22,8 +22,8 @@ export type HostName = 'a' | 'b';
 
 export interface RunOptions {
   readonly name?: string;
-  /** The guest listens: it gets a port as its first argument, published under the same number. */
-  readonly publish?: boolean;
+  /** The guest listens: it gets a port as its first argument, published under the same number. True: one that is free. */
+  readonly publish?: boolean | number;
   readonly args?: readonly string[];
   readonly on?: HostName;
 }
@@ -66,9 +66,11 @@ export class Hosts {
   /** Starts a guest with `kedge run`: an example by its name, or a module by its path. */
   async run(module: string, options: RunOptions = {}): Promise<MovingGuest> {
     const { name = `guest-${this.#guests}`, publish = false, args = [], on = 'a' } = options;
-    const port = FIRST_PORT + this.#guests++;
+    const number = this.#guests++;
+    const port = typeof publish === 'number' ? publish : FIRST_PORT + number;
+    const listens = publish !== false;
     const file = module.endsWith('.wasm') ? module : join(PROJECT, 'build', 'examples', `${module}.wasm`);
-    const published = publish ? ['--publish', String(port)] : [];
+    const published = listens ? ['--publish', String(port)] : [];
     const command = [
       'run',
       '--detach',
@@ -76,12 +78,12 @@ export class Hosts {
       name,
       ...published,
       file,
-      ...(publish ? [String(port)] : []),
+      ...(listens ? [String(port)] : []),
       ...args,
     ];
     await this.agents[on].cli(command, { timeout: PATIENCE });
     const guest = new MovingGuest(this, name, port, on);
-    if (publish) await guest.hasSaid(/listening|ready/);
+    if (listens) await guest.hasSaid(/listening|ready/);
     return guest;
   }
 
