@@ -81,13 +81,17 @@ export function synopsesOf({ text }: Document): string[] {
 /** What `--help` of the commands does not know. */
 export async function unknownInSynopses(documents: readonly Document[]): Promise<string[]> {
   const wrong: string[] = [];
+  const asked = new Map<string, ReturnType<typeof tryRun>>();
   for (const document of documents)
     for (const line of synopsesOf(document)) {
       const { command, flags } = parseSynopsis(line);
       const [program = '', ...words] = command;
-      const { code, stdout } = await tryRun([join(PROJECT, 'bin', program), ...words, '--help']);
-      const usage = stdout.split('\n').find((each) => each.includes(command.join(' ')));
-      if (code !== 0 || usage === undefined) wrong.push(`${document.name}: no command ${command.join(' ')}`);
+      const name = command.join(' ');
+      const help = asked.get(name) ?? tryRun([join(PROJECT, 'bin', program), ...words, '--help']);
+      asked.set(name, help);
+      const { code, stdout } = await help;
+      const usage = stdout.split('\n').find((each) => each.includes(name));
+      if (code !== 0 || usage === undefined) wrong.push(`${document.name}: no command ${name}`);
       else
         for (const flag of flags)
           if (!new RegExp(`(?<![\\w-])${flag}(?![\\w-])`).test(stdout))
