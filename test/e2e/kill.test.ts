@@ -62,10 +62,10 @@ describe('the agent of a host is killed', { timeout: 300_000 }, () => {
   }
 
   /** Comes back to host A from its image, once. */
-  async function comesBack(busy: Busy, before: Record<string, number>): Promise<void> {
+  async function comesBack(busy: Busy, had: Record<string, number>): Promise<void> {
     assert.deepEqual(await restore('a'), { code: 0, stderr: '', signal: null, stdout: `${busy.guest.name}\n` });
     await busy.isAt('a', 2);
-    const spliced = Object.fromEntries(Object.entries(before).map(([tuple, splices]) => [tuple, splices + 1]));
+    const spliced = Object.fromEntries(Object.entries(had).map(([tuple, splices]) => [tuple, splices + 1]));
     assert.deepEqual(await connections(busy), spliced);
     // A guest has one life, here, elsewhere, and after it has moved on.
     for (const host of ['a', 'b'] as const) {
@@ -84,19 +84,19 @@ describe('the agent of a host is killed', { timeout: 300_000 }, () => {
 
   test('S7, S48: right after a checkpoint', async () => {
     const busy = await Busy.start(hosts, peer);
-    const before = await connections(busy);
+    const had = await connections(busy);
     const [atPeer, atA] = await captures();
     await hosts.agents.a.cli(['checkpoint', busy.guest.name, '-o', image], { timeout: PATIENCE });
     await hosts.agents.a.kill();
     await hosts.restartAgent('a');
     await nothingGotOut(atPeer, atA);
-    await comesBack(busy, before);
+    await comesBack(busy, had);
   });
 
   test('S7, S48: between the seal and the end of its sockets', async () => {
     await hosts.restartAgent('a', { env: { KEDGE_FAULT: 'checkpoint.destroy:kill' } });
     const busy = await Busy.start(hosts, peer);
-    const before = await connections(busy);
+    const had = await connections(busy);
     const [atPeer, atA] = await captures();
     const { code, stderr } = await hosts.agents.a.tryCli(['checkpoint', busy.guest.name, '-o', image]);
     assert.match(stderr, /^kedge: KEDGE_LINK_BROKEN: [^]*hint: .*kedge restore/);
@@ -111,13 +111,13 @@ describe('the agent of a host is killed', { timeout: 300_000 }, () => {
     );
     await nothingGotOut(atPeer, atA);
     await hosts.restartAgent('a');
-    await comesBack(busy, before);
+    await comesBack(busy, had);
   });
 
   test('S7, S48: right after the commit of a move; the guest comes back at once', async () => {
     await hosts.restartAgent('a', { env: { KEDGE_FAULT: 'source.destroy:kill' } });
     const busy = await Busy.start(hosts, peer);
-    const before = await connections(busy);
+    const had = await connections(busy);
     const [atPeer, atA] = await captures();
     const { a, b } = hosts.agents;
     const { code, stderr } = await a.tryCli(['migrate', busy.guest.name, '--to', b.socket], { timeout: PATIENCE });
@@ -129,7 +129,7 @@ describe('the agent of a host is killed', { timeout: 300_000 }, () => {
     await hosts.restartAgent('a');
     await busy.guest.move();
     await busy.isAt('a', 3);
-    const spliced = Object.fromEntries(Object.entries(before).map(([tuple, splices]) => [tuple, splices + 2]));
+    const spliced = Object.fromEntries(Object.entries(had).map(([tuple, splices]) => [tuple, splices + 2]));
     assert.deepEqual(await connections(busy), spliced);
     await nothingGotOut(atPeer, atA);
     await busy.finish();
