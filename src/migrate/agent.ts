@@ -10,6 +10,7 @@ import type { GatewayClient } from '../gateway/admin/client.ts';
 import { Guest } from '../guest/guest.ts';
 import { decodeImage } from '../image/reader.ts';
 import type { Image } from '../image/reader.ts';
+import type { Ipv4 } from '../rewrite/numbers.ts';
 import { parseIpv4 } from '../rewrite/numbers.ts';
 import { checkpoint } from './checkpoint.ts';
 import { GuestList } from './guests.ts';
@@ -54,6 +55,13 @@ export type Arrival = {
   /** Forgets it, unless it was taken. */
   drop(): Promise<void>;
 };
+
+/** Throws KEDGE_GUEST_ADDRESS. */
+function guestAddress(text: string): Ipv4 {
+  const address = parseIpv4(text);
+  if (address === undefined) throw new KedgeError('KEDGE_GUEST_ADDRESS', `${text} is not an IPv4 address`);
+  return address;
+}
 
 export class Agent {
   readonly #options: AgentOptions;
@@ -110,9 +118,7 @@ export class Agent {
 
   /** Makes the worker of a guest; nothing runs yet and the agent does not own it yet. */
   #prepare(identity: Identity, code: Code): Kept {
-    const address = parseIpv4(identity.address);
-    if (address === undefined)
-      throw new KedgeError('KEDGE_GUEST_ADDRESS', `${identity.address} is not an IPv4 address`);
+    const address = guestAddress(identity.address);
     const log = new Log();
     const guest = new Guest({
       instrumented: code.instrumented,
@@ -169,6 +175,7 @@ export class Agent {
   run(spec: RunSpec, module: Uint8Array): Promise<GuestInfo> {
     return this.#bringing(async () => {
       const { name: wanted, moduleName } = spec;
+      if (spec.address !== undefined) guestAddress(spec.address);
       using reserved = wanted === undefined ? this.#guests.reserveLike(moduleName) : this.#guests.reserve(wanted);
       const { name } = reserved;
       // A module that cannot run here is refused before anything is registered.
