@@ -5,10 +5,12 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { STAGES } from '../../src/migrate/stages.ts';
 import { Busy } from '../support/busy.ts';
+import { SYN } from '../support/fields.ts';
 import { Hosts, PATIENCE } from '../support/hosts.ts';
+import { Injector, tcp } from '../support/packets.ts';
 import { PeerDriver } from '../support/peer-driver.ts';
 import type { Finished } from '../support/process.ts';
-import { PROJECT } from '../support/topology.ts';
+import { ADDRESSES, PROJECT } from '../support/topology.ts';
 import { privateDirectory, unprivileged } from '../support/unprivileged.ts';
 
 /** Stages after which nothing can be taken back. */
@@ -90,6 +92,23 @@ describe('a move or a checkpoint that fails at the source', { timeout: 300_000 }
     const { code, stderr } = await migrate();
     assert.match(stderr, /^kedge: KEDGE_GUEST_NOT_RUNNING: source stage freeze: /);
     assert.equal(code, 1);
+    await busy.isAt('a', 1);
+  });
+
+  test('S25: the gateway refuses a guest with a connection that cannot move, and names it', async () => {
+    const { topology, gateway, agents } = hosts;
+    const guest = await hosts.run('stream', { publish: true });
+    const ends = { from: `${ADDRESSES.peer}:999`, to: `${ADDRESSES.outside}:${guest.port}` };
+    const md5 = [19, 18, ...Array.from({ length: 16 }, () => 7), 1, 1];
+    const injector = await Injector.of(topology, 'peer', 'eth0', ADDRESSES.outside);
+    await injector.send([tcp(ends, { flags: SYN, options: md5 })]);
+    await gateway.flowOf(ends.from);
+    const { code, stderr } = await agents.a.tryCli(['migrate', guest.name, '--to', agents.b.socket]);
+    assert.match(stderr, /^kedge: KEDGE_FLOW_UNMOVABLE: source stage check: .*10\.77\.1\.2:999 .*TCP-MD5/);
+    assert.equal(code, 1);
+    const alive = (await hosts.clients.a.list()).find(({ name }) => name === guest.name);
+    assert.equal(alive?.state, 'running');
+    await guest.stop();
     await busy.isAt('a', 1);
   });
 
