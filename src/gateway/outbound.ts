@@ -23,7 +23,7 @@ import {
 import { CUSTODY_LIMIT } from './arena.ts';
 import type { PlaneContext } from './context.ts';
 import { udpFromGuest } from './datagrams.ts';
-import { ackGuest, ackPeer, rstPeer, rstReply, synAckGuest } from './emit.ts';
+import { ackGuest, ackPeer, rstPeer, rstReply, synAckGuest, synPeer } from './emit.ts';
 import {
   ATTACHING,
   GREETING,
@@ -88,8 +88,11 @@ function tcpFromGuest(ctx: PlaneContext, guest: number, leg: number): void {
   }
   if (f.phase[flow] === LIVE) return liveSegment(ctx, flow, leg, opening);
   const announced = g.nextLeg[guest] === leg || (f.leg[flow] === leg && g.state[guest] === GUEST_RUNNING);
-  if (f.phase[flow] === ATTACHING && announced && (f.nextSyn[flow] !== 0 || opening))
-    return attachedSegment(ctx, flow, leg);
+  if (f.phase[flow] === ATTACHING && announced) {
+    if (f.nextSyn[flow] !== 0 || opening) return attachedSegment(ctx, flow, leg);
+    // An old socket of the same host: gone by now, or the new one could not be made. A RST would find that.
+    if (f.leg[flow] === leg && g.state[guest] !== GUEST_FROZEN) return ctx.drop('fenced-epoch');
+  }
   if (f.leg[flow] === leg && g.state[guest] === GUEST_FROZEN) return evidence(ctx, flow);
   fence(ctx, leg);
 }
@@ -151,15 +154,18 @@ function synFromGuest(ctx: PlaneContext, flow: number, leg: number): void {
       }
     } else if (seqDiff(p.seq, f.guestIsn[flow]! as Seq) !== 0) {
       return ctx.drop('unannounced-syn');
-    } else if (flags & MANAGED && f.sndUna[flow]! >= 0) {
-      // The peer has its SYN-ACK; it is the answer to the guest that was lost.
-      return ackGuest(ctx, flow);
+    } else if (flags & MANAGED) {
+      // The peer has its SYN-ACK, and it is the answer to the guest that was lost; or it gets the very first one again.
+      return f.sndUna[flow]! >= 0 ? ackGuest(ctx, flow) : synPeer(ctx, flow);
     }
   } else if (seqDiff(p.seq, f.guestIsn[flow]! as Seq) !== 0) {
     return unannounced(ctx, flow, leg);
   } else if (flags & SYNCHRONIZED && flags & MANAGED && (f.splices[flow]! > 0 || flags & GREETING)) {
     // The answer was the gateway's, and is again (S9).
     return synAckGuest(ctx, flow);
+  } else if (!(flags & SYNCHRONIZED) && f.splices[flow]! > 0) {
+    // The peer takes whichever SYN comes first: all of them have the options of the very first.
+    return synPeer(ctx, flow);
   }
   passSyn(ctx, flow);
 }
@@ -225,8 +231,9 @@ function passToPeer(ctx: PlaneContext, flow: number): void {
     finish(p);
     return ctx.forward(OUTSIDE);
   }
-  if (p.flags & TCP_RST) return passReset(ctx, flow);
   const start = outOffset(ctx, flow, seqAdd(p.seq, f.delta[flow]!));
+  if (f.splices[flow]! > 0 && !isOfSocket(ctx, flow, start)) return ctx.drop('fenced-epoch');
+  if (p.flags & TCP_RST) return passReset(ctx, flow, start);
   if (f.flags[flow]! & REOPENING && start !== f.guestNxt[flow]) return ctx.drop('no-flow');
   revive(ctx, flow);
   // A listener that answers a repeated SYN by an ACK had made the connection after all (RFC 5961 §4).
@@ -332,8 +339,19 @@ function refusesReopening(ctx: PlaneContext, flow: number): boolean {
   return (p.flags & TCP_ACK) !== 0 && p.seq === 0 && seqDiff(p.ack, ctx.f.inBase[flow]! as Seq) === 0;
 }
 
+/**
+ * Whether a segment can be the current socket's: it begins no lower than that socket did, and no higher than its window reaches. A
+ * late one of an older socket, when a guest returns to the same leg, has numbers of its own (S40).
+ */
+function isOfSocket(ctx: PlaneContext, flow: number, start: number): boolean {
+  const { f } = ctx;
+  if (f.flags[flow]! & REOPENING) return true;
+  const most = Math.max(f.peerEdge[flow]!, f.sndNxt[flow]!) + 0xffff * 2 ** f.peerShift[flow]!;
+  return start >= f.socketBase[flow]! - 1 && start <= most;
+}
+
 /** A RST must land on the peer's RCV.NXT, which a fresh socket may not have reached yet (S38). */
-function passReset(ctx: PlaneContext, flow: number): void {
+function passReset(ctx: PlaneContext, flow: number, start: number): void {
   const { f, packet: p } = ctx;
   if (f.flags[flow]! & REOPENING) {
     if (!refusesReopening(ctx, flow)) return ctx.drop('fenced-epoch');
@@ -342,7 +360,6 @@ function passReset(ctx: PlaneContext, flow: number): void {
     return endByReset(ctx, flow, GUEST_RESET);
   }
   if (f.flags[flow]! & MANAGED) {
-    const start = outOffset(ctx, flow, seqAdd(p.seq, f.delta[flow]!));
     setSeq(p, outSeq(ctx, flow, Math.max(start, f.sndUna[flow]!)));
     if (p.flags & TCP_ACK) setAck(p, inSeq(ctx, flow, ackPoint(ctx, flow)));
     translateTsVal(ctx, flow);

@@ -107,12 +107,9 @@ export function detachFlow(ctx: PlaneContext, flow: number, leg: number): void {
 export function attachedSegment(ctx: PlaneContext, flow: number, leg: number): void {
   const { f, packet: p } = ctx;
   if ((p.flags & (TCP_SYN | TCP_ACK)) === TCP_SYN) return attachedSyn(ctx, flow, leg);
-  // A late segment of the socket that had this 4-tuple before, when a guest returns to the same leg, is not the new one's.
-  // That has sent nothing yet but its SYN.
-  if (seqDiff(p.seq, f.nextIsn[flow]! as Seq) !== 1) {
-    rstReply(ctx, deviceOfLeg(leg));
-    return ctx.drop('fenced-epoch');
-  }
+  // A late segment of the socket that had this 4-tuple before, when a guest returns to the same leg, is not the new one's. That has
+  // sent nothing yet but its SYN. A RST would find it, too.
+  if (seqDiff(p.seq, f.nextIsn[flow]! as Seq) !== 1) return ctx.drop('fenced-epoch');
   if (p.flags & TCP_RST) {
     f.nextSyn[flow] = 0;
     return;

@@ -148,6 +148,8 @@ test("S15: the peer had not acknowledged the old answer: it gets the same again,
   t.expectToGuest('b', { flags: 'S', seq: -1 });
   t.fromGuest('b', { flags: 'SA', win: 64_000 });
   t.expectToPeer({ flags: 'SA', seq: -1, ack: 0, win: 65_000 });
+  t.fromGuest('b', { flags: 'SA', win: 4000, ws: 0 });
+  t.expectToPeer({ flags: 'SA', seq: -1, ack: 0, win: 65_000, ws: 7 });
   t.fromPeer({ seq: 0, ack: 0 });
   t.expectToGuest('b', { flags: 'A', seq: 0, ack: 0 });
   assert.equal(t.state(), 'ESTABLISHED');

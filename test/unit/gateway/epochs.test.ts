@@ -150,21 +150,22 @@ test('S40 S48: a guest returns to the same leg: sealed, announced, a new socket;
   t.fromGuest('a', { flags: 'S' });
   t.expectToGuest('a', { flags: 'SA', seq: 999, ack: 500 });
   const fresh = { ...t.sockets.a };
-  // The RST of the old kernel socket arrives late: the new one stays announced.
-  Object.assign(t.sockets.a, old, { base: 0 });
-  t.fromGuest('a', { flags: 'RA', seq: 500, ack: 1000 });
-  t.fromGuest('a', { seq: 500, ack: 1000, len: 100, win: 65_535 });
-  assert.deepEqual(
-    t.drain().map(({ flags }) => flags),
-    ['R'],
-  );
-  // An old listener's answer is no SYN of the new socket.
-  t.fromGuest('a', { flags: 'SA', seq: 55_555, ack: 1000 });
-  t.expectToGuest('a', { flags: 'R' });
-  Object.assign(t.sockets.a, fresh);
+  // The RST of the old kernel socket arrives late, and what it had sent: the new one stays announced, and is not reset by an answer.
+  const late = (): void => {
+    Object.assign(t.sockets.a, old, { base: 0 });
+    t.fromGuest('a', { flags: 'RA', seq: 500, ack: 1000 });
+    t.fromGuest('a', { seq: 500, ack: 1000, len: 100, win: 65_535 });
+    t.fromGuest('a', { flags: 'SA', seq: 55_555, ack: 1000 });
+    Object.assign(t.sockets.a, fresh);
+    t.expectNothing();
+  };
+  late();
   t.fromGuest('a', { seq: 500, ack: 1000 });
   t.commit();
   t.drain();
+  // Nor is it taken for the new one's afterwards.
+  late();
+  assert.equal(t.f.sndNxt[t.slot()], 500);
   t.fromGuest('a', { seq: 500, ack: 1000, len: 100 });
   t.expectToPeer({ seq: 500, ack: 1000, len: 100 });
   assert.equal(t.show().splices, 1);

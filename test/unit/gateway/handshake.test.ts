@@ -116,6 +116,9 @@ test("S36 S15: connecting at the cut: the new socket's SYN goes on to the peer a
   t.expectToPeer({ flags: 'RA' });
   t.expectToPeer({ flags: 'S', seq: -1, mss: 1400, ws: 7, sackOk: true });
   t.ports = others;
+  // Repeated by the new kernel with options of its own, it is the same SYN again: the peer may take either.
+  t.fromGuest('b', { flags: 'S', mss: 1200, ws: 3 });
+  t.expectToPeer({ flags: 'S', seq: -1, mss: 1400, ws: 7 });
   t.fromPeer({ flags: 'SA', win: 64_000 });
   t.expectToGuest('b', { flags: 'SA', seq: -1, ack: 0, tsEcr: t.tsOf(t.sockets.b) });
   t.fromGuest('b', { seq: 0, ack: 0, len: 10 });

@@ -1,6 +1,7 @@
 /** One conversation of the simulation, from connect to the last FIN. */
 import assert from 'node:assert/strict';
-import { World, scenarioOf } from './world.ts';
+import { scenarioOf } from './scenario.ts';
+import { World } from './world.ts';
 
 /** Simulated milliseconds after which a conversation counts as stuck. */
 const LIMIT = 1_200_000;

@@ -112,7 +112,7 @@ export class Endpoint {
 
   /** Ends without a word, or with the RST of SO_LINGER {1,0}. */
   abort(rst: boolean): void {
-    if (rst && this.state !== 'closed') this.#transmit('RA', this.nxt, 0);
+    if (rst && this.state !== 'closed' && this.state !== 'syn-sent') this.#transmit('RA', this.nxt, 0);
     this.state = 'closed';
     this.#timer++;
   }

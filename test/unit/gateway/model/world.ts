@@ -4,110 +4,21 @@
  * connect, commit), and may be taken back at each.
  */
 import assert from 'node:assert/strict';
-import { createArena } from '../../../../src/gateway/arena.ts';
-import { PlaneContext } from '../../../../src/gateway/context.ts';
-import { OutQueue } from '../../../../src/gateway/out-queue.ts';
-import { Plane } from '../../../../src/gateway/plane.ts';
-import { Verbs } from '../../../../src/gateway/verbs.ts';
-import { GUEST_ADDRESS, OUTSIDE_ADDRESS, PEER_ADDRESS, address } from '../segments.ts';
+import { GUEST_ADDRESS, OUTSIDE_ADDRESS, PEER_ADDRESS } from '../segments.ts';
 import { decode } from '../wire.ts';
 import type { Seen } from '../wire.ts';
 import { Endpoint } from './endpoint.ts';
 import type { EndpointOptions } from './endpoint.ts';
+import { Gateway } from './gateway.ts';
 import { Clock, Link } from './net.ts';
 import type { LinkFaults } from './net.ts';
 import { Random } from './random.ts';
+import type { Scenario } from './scenario.ts';
 
 const ID = '7d444840-9dc0-11d1-b245-5ffdce74fad2';
 const TEXT = { guest: '100.64.0.9', peer: '198.51.100.7' };
 const OUT = 1;
 const IN = 2;
-
-export type Scenario = {
-  readonly seed: number;
-  readonly serves: boolean;
-  /** Bytes guest → peer, and peer → guest. */
-  readonly out: number;
-  readonly into: number;
-  readonly outside: LinkFaults;
-  readonly leg: LinkFaults;
-  /** Mean time between moves, ms. */
-  readonly pause: number;
-  readonly moves: number;
-  readonly custodyBytes: number;
-};
-
-/** A scenario that a seed stands for. */
-export function scenarioOf(seed: number): Scenario {
-  const random = new Random(seed);
-  const faults = (most: number): LinkFaults =>
-    random.chance(0.3)
-      ? { loss: 0, repeat: 0, delay: random.next() * 3, jitter: 0 }
-      : {
-          loss: random.next() * most,
-          repeat: random.next() * 0.02,
-          delay: random.next() * 10,
-          jitter: random.next() * 8,
-        };
-  return {
-    seed,
-    serves: random.chance(0.5),
-    out: random.pick([0, 1, 3000, 80_000, 250_000]),
-    into: random.pick([0, 1, 3000, 80_000, 250_000]),
-    outside: faults(0.04),
-    leg: faults(0.03),
-    pause: random.pick([3, 20, 80, 300]),
-    moves: random.between(1, 7),
-    custodyBytes: random.pick([64 * 1024, 16 * 1024 * 1024]),
-  };
-}
-
-class Gateway {
-  readonly verbs: Verbs;
-  readonly ctx: PlaneContext;
-  readonly #clock: Clock;
-  readonly #plane: Plane;
-  readonly #out: OutQueue;
-
-  constructor(clock: Clock, custodyBytes: number, emit: (device: number, packet: Uint8Array) => void) {
-    this.#clock = clock;
-    const arena = createArena({ maxFlows: 16, maxGuests: 2, custodyBytes });
-    this.#out = new OutQueue(new Uint8Array(1024 * 1024), 128 * 1024, 64, (bytes, descriptors, count) => {
-      for (let i = 0; i < count; i++) {
-        const at = descriptors[3 * i + 1]!;
-        emit(descriptors[3 * i]!, bytes.slice(at, at + descriptors[3 * i + 2]!));
-      }
-    });
-    this.ctx = new PlaneContext(arena, this.#out, {
-      outsideAddress: OUTSIDE_ADDRESS,
-      pool: { base: address('100.64.0.0'), prefix: 10 },
-      mtu: 1500,
-    });
-    this.ctx.now = clock.now;
-    this.#plane = new Plane(this.ctx);
-    this.verbs = new Verbs(this.ctx, ['a', 'b']);
-  }
-
-  packet(device: number, bytes: Uint8Array): void {
-    this.#out.buffer.set(bytes, 0);
-    this.ctx.now = this.#clock.now;
-    this.#plane.packet(device, 0, bytes.length);
-    this.#out.flush();
-  }
-
-  tick(): void {
-    this.ctx.now = this.#clock.now;
-    this.#plane.tick();
-    this.#out.flush();
-  }
-
-  call: Verbs['call'] = (verb, args) => {
-    this.ctx.now = this.#clock.now;
-    const result = this.verbs.call(verb, args);
-    this.#out.flush();
-    return result;
-  };
-}
 
 type Leg = 0 | 1;
 const NAMES = ['a', 'b'] as const;
@@ -362,7 +273,12 @@ export class World {
       this.#listens[this.#leg] = false;
       this.#destroy(this.#leg, this.#hosts[this.#leg]!);
     }
-    this.clock.after(this.#delay(200), () => this.#attach(then, leg, seal));
+    // On the way to a host nothing overtakes the RST that ended an old socket; here it may, unless that is waited for.
+    const visited = leg === this.#leg || this.#hosts[leg]!.length > 0;
+    const settled = visited ? 3 * (scenario.leg.delay + scenario.leg.jitter) : 0;
+    // While a socket of the last visit is there, no other could have its 4-tuple.
+    if (leg !== this.#leg) this.#destroy(leg, this.#hosts[leg]!);
+    this.clock.after(settled + this.#delay(200), () => this.#attach(then, leg, seal));
   }
 
   #abort(then: () => void): void {
@@ -386,8 +302,6 @@ export class World {
     this.#note(`attach on ${NAMES[leg]}: ${JSON.stringify(flow ?? {})}`);
     assert.ok(flow === undefined || !flow.reset, 'attach says reset');
     this.#listens[leg] = this.scenario.serves;
-    // While a socket of the last visit is there, no other could have its 4-tuple.
-    if (leg !== this.#leg) this.#destroy(leg, this.#hosts[leg]!);
     let fresh: Endpoint | undefined;
     if (flow !== undefined && !(flow.finAcked && this.#peerEnded)) {
       assert.equal(flow.received, this.#read);
