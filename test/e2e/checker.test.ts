@@ -47,7 +47,7 @@ const RUNS: Readonly<Record<string, () => Promise<Watched>>> = {
   'a download of curl': async () => {
     const guest = await hosts.run('stream', { publish: true });
     // More than the buffers of both kernels hold.
-    const size = 12_000_000;
+    const size = 16_000_000;
     const url = `http://${ADDRESSES.outside}:${guest.port}/stream/${size}/91`;
     const curl = new Paced(hosts.topology, 'peer', ['curl', '-sS', '--no-buffer', '--retry', '0', url]);
     await curl.further(100_000);
@@ -191,6 +191,7 @@ const RUNS: Readonly<Record<string, () => Promise<Watched>>> = {
 
 before(async () => {
   hosts = await Hosts.up({ offload: 'off' });
+  await hosts.smallBuffersAtPeer();
   peer = new PeerDriver(hosts.topology);
   turns = await compileGuest(hosts.topology, 'turns');
   capture = await BothSidesCapture.start(hosts.topology, { full: true });

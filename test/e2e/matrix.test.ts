@@ -50,6 +50,7 @@ async function oneFlowSplicedTwice(guest: MovingGuest): Promise<void> {
 
 before(async () => {
   hosts = await Hosts.up();
+  await hosts.smallBuffersAtPeer();
   peer = new PeerDriver(hosts.topology);
 });
 after(async () => {

@@ -22,6 +22,7 @@ let turns: string;
 
 before(async () => {
   hosts = await Hosts.up();
+  await hosts.smallBuffersAtPeer();
   peer = new PeerDriver(hosts.topology);
   turns = await compileGuest(hosts.topology, 'turns');
 });

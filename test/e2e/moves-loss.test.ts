@@ -9,14 +9,15 @@ import { patternHash } from '../support/stream.ts';
 import { ADDRESSES } from '../support/topology.ts';
 
 const MOVES = 4;
-const SIZE = 16_000_000;
-const PACE = 500_000;
+const SIZE = 20_000_000;
+const PACE = 400_000;
 
 describe('with 1 % loss on the side of the peer', { timeout: 300_000 }, () => {
   let hosts: Hosts;
   let peer: PeerDriver;
   before(async () => {
     hosts = await Hosts.up();
+    await hosts.smallBuffersAtPeer();
     peer = new PeerDriver(hosts.topology);
     await hosts.topology.lossAtPeer('1%');
   });

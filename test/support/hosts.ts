@@ -95,6 +95,14 @@ export class Hosts {
     return this.agents[on];
   }
 
+  /**
+   * The peer's kernel takes at most a megabyte ahead of a program that reads slowly, so that a transfer at a pace is not over in its
+   * buffers while the program still has most of it to read.
+   */
+  async smallBuffersAtPeer(): Promise<void> {
+    await this.topology.run('peer', ['sysctl', '-q', '-w', 'net.ipv4.tcp_rmem=4096 131072 1048576']);
+  }
+
   /** What the peer's kernel counted since the last call, or the start. */
   async counted(): Promise<Record<string, number>> {
     const now = await readCounters(this.topology, 'peer');

@@ -6,7 +6,7 @@ import type { Place, Topology } from './topology.ts';
 import { waitFor, type WaitOptions } from './wait.ts';
 
 /** Bytes a second while guests move. */
-export const SLOW = 800_000;
+export const SLOW = 500_000;
 
 export class Paced {
   readonly running: Running;
@@ -14,6 +14,7 @@ export class Paced {
   readonly #hash = createHash('sha256');
   readonly #start = performance.now();
   #pace: number;
+  #resting: NodeJS.Timeout | undefined;
 
   /**
    * `input` goes to the program's standard input, whose end comes with {@link result}; without, it is at its end at once. `pace` in
@@ -35,7 +36,7 @@ export class Paced {
     // The pause reaches the program, and through its socket the guest.
     const { stdout } = this.running.child;
     stdout.pause();
-    setTimeout(() => stdout.resume(), Math.min(ahead, 1000));
+    this.#resting = setTimeout(() => stdout.resume(), ahead);
   }
 
   /** Waits until so many bytes more have come. */
@@ -52,6 +53,8 @@ export class Paced {
   /** Takes the rest as fast as it comes. */
   hurry(): void {
     this.#pace = Infinity;
+    clearTimeout(this.#resting);
+    this.running.child.stdout.resume();
   }
 
   /** Waits for the program's end, with exit code 0. */
