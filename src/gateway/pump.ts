@@ -13,6 +13,7 @@ import type { TunFd, WakeFd } from '../native.ts';
 import { GAUGE, openArena } from './arena.ts';
 import type { PumpData, PumpReply, PumpRequest } from './control.ts';
 import { PlaneContext } from './context.ts';
+import { inlineThePath } from './jit.ts';
 import { arenaNow } from './listing.ts';
 import { OutQueue } from './out-queue.ts';
 import { Plane, TIMER_TICK } from './plane.ts';
@@ -78,6 +79,7 @@ function control(): void {
   }
 }
 
+inlineThePath();
 const flag = new Int32Array(data.flag);
 ctx.now = arenaNow();
 port.postMessage({ id: 0, result: {} } satisfies PumpReply);
