@@ -14,7 +14,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 NODE := bin/node
 ARCH := $(shell uname -m | sed -e s/x86_64/x64/ -e s/aarch64/arm64/)
 ADDON := native/kedge.linux-$(ARCH)-gnu.node
-RUST := native/Cargo.toml native/Cargo.lock $(shell find native/src native/build.rs native/.cargo -type f 2>/dev/null)
+RUST := native/Cargo.toml native/Cargo.lock $(shell find native/src native/bpf native/build native/build.rs -type f 2>/dev/null)
 
 all: setup
 

@@ -2,8 +2,8 @@
  * TUN devices, packet batches and interruptible sockets.
  *
  * - Descriptors are plain numbers of the process: they can be handed to worker threads.
- * - A result ≥ 0 is a success, a negative one is `-errno` (Linux numbers). Only {@link tunOpen} throws
- *   (and any function on arguments of the wrong type).
+ * - A result ≥ 0 is a success, a negative one is `-errno` (Linux numbers). Only {@link tunOpen} and the
+ *   constructors of the fast path throw (and any function on arguments of the wrong type).
  * - IPv4 addresses are unsigned 32-bit numbers (127.0.0.1 = 0x7f000001), ports numbers, both in host byte order.
  * - A `wakeFd` comes from {@link wakeCreate}; while it is signalled every socket call that takes one returns `-EINTR` at once,
  *   having consumed nothing (even if it could have succeeded), so the call can be issued again. -1: not interruptible.
@@ -28,6 +28,67 @@ export function wakeCreate(): number;
 export function wakeSignal(fd: number): number;
 /** Takes the signal back. */
 export function wakeClear(fd: number): number;
+
+/** Index of a network device of this network namespace. */
+export function deviceIndex(name: string): number;
+
+/**
+ * The fast path (`bpf/fast_path.bpf.c`): BPF programs on the ingress of devices, and the memory they share with the gateway.
+ *
+ * A flow crosses as a Float64Array of 39 elements. What describes it, constant while the kernel carries it:
+ *
+ *      0–5   guest, peer, outside address; guest, peer, outside port
+ *      6–8   index of the leg's device; of the leg's TUN; of the outside TUN
+ *      9     flags: 1 = managed (ACK, window, SACK and timestamps are translated), 2 = both ends use timestamps, 4 = held: the
+ *           peer's data is the gateway's to take
+ *     10–14  delta, tsDelta, tsFloor, outBase, inBase
+ *     15–17  peerShift, guestShift, announcedShift
+ *     18–19  socketBase, playNxt
+ *
+ * What is known of it, which only rises; names as in src/gateway/arena.ts:
+ *
+ *     20–27  sndUna, sndNxt, peerEdge, rcvNxt, ackedToPeer, peerNxt, maxEdge, guestEdge
+ *     28–29  lastSeen, lastTsOutAt, milliseconds of the monotonic clock
+ *     30–33  guestTs, lastTsOut, peerTs, lastTsIn
+ *     34–37  bytes and packets out, bytes and packets in, since they were taken last
+ *     38     the peer's last window, raw; -1 before its first segment
+ */
+export class FastPathPrograms {
+  /**
+   * Loads the programs for `slots` flows and puts them in front of the outside device and the devices of the legs. They are gone
+   * when this is closed or collected, and when the process ends.
+   * @throws Error with `code` KEDGE_FAST_PATH_UNAVAILABLE and `hint`.
+   */
+  constructor(outside: string, legs: string[], slots: number);
+  /** Descriptors of the maps, keys and flows, for {@link FastPathFlows}; empty when closed. */
+  maps(): number[];
+  close(): void;
+}
+
+/** A view of the flows that the kernel carries; each thread has its own. All give 0 or `-errno`. */
+export class FastPathFlows {
+  /** @throws when the descriptors are not those of a fast path. */
+  constructor(keysFd: number, flowsFd: number, slots: number);
+  /** Makes the kernel know a flow, armed. -ENOSPC: no room for its keys; then it does not. */
+  propose(slot: number, record: Float64Array): number;
+  /** Begins to count packets that go on to the TUN: the next one is marked by the reserved bit of its IPv4 flags, and the first. */
+  arm(slot: number): number;
+  /**
+   * Lets the kernel carry a proposed flow, unless one of its packets is on the way to the TUN, that is, another number than `seen`
+   * was counted; -1 as `seen`: in any case. 1 when it is carried, else 0.
+   */
+  admit(slot: number, record: Float64Array, seen: number): number;
+  /** 1 when the kernel carries the flow: it stops to with the first packet that it passes on, which is then the first counted. */
+  isLive(slot: number): number;
+  /** Raises what the kernel knows to the record's, and the record to what the kernel knows; counts are taken away. */
+  exchange(slot: number, record: Float64Array): number;
+  /** As `exchange`, after which the kernel carries no further packet of the flow, and none is being carried. */
+  withdraw(slot: number, record: Float64Array): number;
+  /** Only looks: the record becomes what the kernel knows. */
+  read(slot: number, record: Float64Array): number;
+  /** Removes the keys (elements 0 to 5) of a flow that was withdrawn. */
+  forget(record: Float64Array): number;
+}
 
 /**
  * Reads packets of several TUN devices into `buffer`, in slots `slotSize` bytes apart (use at least 10 + 65535: a longer

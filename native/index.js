@@ -52,4 +52,7 @@ export const {
   sockTcpState,
   sockError,
   pollMany,
+  FastPathPrograms,
+  FastPathFlows,
+  deviceIndex,
 } = load();

@@ -2,7 +2,7 @@
 # Makes a clone ready: Debian packages, npm packages, the native addon, the example guests. It says what it does, installs only
 # what is missing, and is done in a moment when nothing is. Where it may not install, it prints what to install and ends 1.
 #
-#   scripts/setup.sh tools    what compiling and linting need: a C linker, npm packages, the native addon
+#   scripts/setup.sh tools    what compiling and linting need: compilers, npm packages, the native addon
 #   scripts/setup.sh          that, and what demo, tests and benchmarks need: peers, captures, the compiler of the guests
 #
 # Needs git, make and Rust (cargo) beforehand, and any Node with npm: it is only used to fetch the right Node.
@@ -19,6 +19,8 @@ fail() {
 tools='
   gcc                         cc
   libc6-dev                   /usr/include/stdio.h
+  clang-14                    clang-14
+  libbpf-dev                  /usr/include/bpf/bpf_helpers.h
 '
 all="$tools"'
   iproute2                    ip
@@ -33,7 +35,6 @@ all="$tools"'
   netcat-openbsd              nc.openbsd
   iperf3                      iperf3
   nginx-light                 nginx
-  clang-14                    clang-14
   lld-14                      wasm-ld-14
   wasi-libc                   /usr/include/wasm32-wasi/stdio.h
   libclang-rt-14-dev-wasm32   /usr/lib/llvm-14/lib/clang/14.*/lib/wasi/libclang_rt.builtins-wasm32.a

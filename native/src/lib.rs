@@ -1,5 +1,5 @@
-//! System calls Kedge needs and Node does not offer: TUN devices, batches of packets, and socket
-//! calls that block in one thread and are interrupted from another.
+//! System calls Kedge needs and Node does not offer: TUN devices, batches of packets, a fast path past them in the
+//! kernel, and socket calls that block in one thread and are interrupted from another.
 //!
 //! Everything outside [`bind`] is plain Rust over file descriptors and knows nothing of Node;
 //! `bind` turns JavaScript arguments into these calls and results into numbers.
@@ -21,6 +21,7 @@ pub mod batch;
 mod bind;
 pub mod deadline;
 pub mod errno;
+pub mod fast_path;
 pub mod interrupt;
 pub mod memory;
 pub mod poll;

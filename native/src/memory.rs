@@ -4,7 +4,7 @@
 //! windows may overlap, so they are slices of atomics: shared access is then no data race and
 //! aliasing is allowed. Relaxed order is enough; whoever shares the memory orders it by other means.
 
-use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::errno::{Errno, Result};
 
@@ -14,6 +14,8 @@ pub type Bytes = [AtomicU8];
 pub type Words = [AtomicI32];
 /// Elements of a `Uint32Array`.
 pub type Unsigned = [AtomicU32];
+/// Elements of a `Float64Array`, as their bits.
+pub type Doubles = [AtomicU64];
 
 /// The `length` bytes from `offset`.
 ///

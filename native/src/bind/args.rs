@@ -4,7 +4,7 @@ use std::{
     os::fd::RawFd,
     ptr::{self, NonNull},
     slice,
-    sync::atomic::{AtomicI32, AtomicU8, AtomicU32},
+    sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64},
 };
 
 use napi::{
@@ -15,7 +15,7 @@ use napi::{
 
 use crate::{
     errno::{self, Errno},
-    memory::{Bytes, Unsigned, Words},
+    memory::{Bytes, Doubles, Unsigned, Words},
 };
 
 /// A typed array for the time of one call. Raw pointers keep it on the thread that made it.
@@ -43,6 +43,12 @@ impl Element for AtomicI32 {
 impl Element for AtomicU32 {
     const KIND: sys::napi_typedarray_type = sys::TypedarrayType::uint32_array;
     const NAME: &'static str = "Uint32Array";
+}
+
+/// Doubles, as their bits.
+impl Element for AtomicU64 {
+    const KIND: sys::napi_typedarray_type = sys::TypedarrayType::float64_array;
+    const NAME: &'static str = "Float64Array";
 }
 
 impl<T: Element> TypeName for View<T> {
@@ -114,6 +120,12 @@ impl View<AtomicI32> {
 
 impl View<AtomicU32> {
     pub fn unsigned(&self) -> &Unsigned {
+        self.elements()
+    }
+}
+
+impl View<AtomicU64> {
+    pub fn doubles(&self) -> &Doubles {
         self.elements()
     }
 }

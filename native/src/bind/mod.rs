@@ -1,13 +1,14 @@
 //! The only part that knows Node: arguments in, a number out.
 //!
-//! A result of 0 or more is a success, a negative one is `-errno`. Only `tunOpen` throws, and any function
-//! called with arguments of the wrong type.
+//! A result of 0 or more is a success, a negative one is `-errno`. Only `tunOpen` and the constructors of the fast path
+//! throw, and any function called with arguments of the wrong type.
 
 // Arguments arrive by value: each stands for a JavaScript value that lives as long as the call.
 #![allow(clippy::needless_pass_by_value)]
 
 mod args;
 mod batch;
+mod fast_path;
 mod socket;
 mod tun;
 mod wake;
