@@ -11,6 +11,7 @@ export const ERROR_CODES = {
   KEDGE_TUN_PERMISSION: 'CAP_NET_ADMIN is missing',
   KEDGE_TUN_BUSY: 'a device of that name is in use',
   KEDGE_TUN_FAILED: 'the kernel refused the TUN device',
+  KEDGE_FAST_PATH_UNAVAILABLE: 'the kernel cannot carry connections past the pump',
   KEDGE_ROUTES_FAILED: 'a rule or route could not be set',
   KEDGE_DEVICE_MISSING: 'a network device of the config is not there',
   KEDGE_OUTSIDE_ADDRESS_LOCAL: 'the outside address is assigned where the gateway cannot take it',

@@ -33,7 +33,7 @@ export const DROP_COUNTERS = 128;
 export const MAX_LEGS = 64;
 
 const MAGIC = 0x4b454447;
-const LAYOUT_VERSION = 1;
+const LAYOUT_VERSION = 2;
 const HEADER_WORDS = 16;
 
 export type ArenaLimits = {
@@ -199,6 +199,13 @@ function flowColumns(c: Cursor, n: number) {
     challengeSecond: c.u32(n),
     challengeCount: c.u8(n),
     ident: c.u16(n),
+    /** Whether the kernel carries it past the pump, and how many segments have passed since it last did not (`fast-path.ts`). */
+    fast: c.u8(n),
+    passed: c.u8(n),
+    /** Packets that came to the pump since the kernel counts those it passes on. */
+    seen: c.u32(n),
+    /** How often it was not as many. */
+    tries: c.u8(n),
     /** When a RST ended the flow. */
     resetAt: c.f64(n),
 

@@ -44,6 +44,11 @@ export type GatewayConfig = {
   readonly mtu: number;
   /** `spin_us`: how long the pump looks for the next packet before it sleeps, microseconds; 50. */
   readonly spinUs: number;
+  /**
+   * `fast_path`: whether the kernel carries established connections past the pump. "auto" (when it can), "off", or "require" (no
+   * start without); "auto".
+   */
+  readonly fastPath: FastPathMode;
   /** `[outside]`: where peers are. */
   readonly outside: {
     /** The one address peers know guests by. */
@@ -54,6 +59,9 @@ export type GatewayConfig = {
   /** `[[leg]]`: one for each host, in the order of the file; a leg's number is its index. */
   readonly legs: readonly LegConfig[];
 };
+
+export const FAST_PATH_MODES = ['auto', 'off', 'require'] as const;
+export type FastPathMode = (typeof FAST_PATH_MODES)[number];
 
 export type LegConfig = {
   /** At most 12 of a–z, 0–9 and "-": the leg's TUN device is called `kg-NAME`. */
@@ -125,6 +133,7 @@ function decode(root: Table): GatewayConfig {
     maxFlows: root.integer('max_flows', 1, 1_000_000, 16384),
     mtu: root.integer('mtu', 576, 65_535, 1500),
     spinUs: root.integer('spin_us', 0, 10_000, 50),
+    fastPath: fastPathMode(root),
     outside: { address: readAddress(outside, 'address'), device: readDevice(outside) },
     legs: root.tables('leg').map((leg) => {
       const decoded = { name: legName(leg), device: readDevice(leg), via: readAddress(leg, 'via') };
@@ -151,6 +160,15 @@ function socketMode(root: Table): number {
     throw root.wrong('KEDGE_CONFIG_VALUE', 'socket_mode', 'permission bits in octal, as a string such as "0660"');
   }
   return Number.parseInt(text, 8);
+}
+
+function fastPathMode(root: Table): FastPathMode {
+  const text = root.optionalText('fast_path') ?? 'auto';
+  const mode = FAST_PATH_MODES.find((known) => known === text);
+  if (mode === undefined) {
+    throw root.wrong('KEDGE_CONFIG_VALUE', 'fast_path', FAST_PATH_MODES.map((known) => `"${known}"`).join(', '));
+  }
+  return mode;
 }
 
 function legName(leg: Table): string {

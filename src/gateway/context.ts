@@ -9,6 +9,7 @@ import type { Ipv4 } from '../rewrite/numbers.ts';
 import type { Arena, FlowColumns, GuestColumns } from './arena.ts';
 import { Custody } from './custody.ts';
 import { GATEWAY_DROPS } from './drops.ts';
+import { FastPath } from './fast-path.ts';
 import { FlowTable } from './flow-table.ts';
 import { GuestTable, RETIRED } from './guests.ts';
 import { PortMap } from './nat.ts';
@@ -35,6 +36,7 @@ export class PlaneContext {
   readonly writer = new SegmentWriter();
   readonly out: OutQueue;
   readonly settings: PlaneSettings;
+  readonly fast: FastPath;
   /** Milliseconds of a monotonic clock; the pump sets it once a batch. */
   now = 0;
   /** What `promise` decided for the next segment to a peer: the offset it acknowledges, and its raw window field. */
@@ -43,7 +45,12 @@ export class PlaneContext {
   /** Some flow has a timer running. */
   timersArmed = false;
 
-  constructor(arena: Arena, out: OutQueue, settings: PlaneSettings) {
+  constructor(
+    arena: Arena,
+    out: OutQueue,
+    settings: PlaneSettings,
+    fast = new FastPath(arena, settings.outsideAddress),
+  ) {
     this.arena = arena;
     this.f = arena.flows;
     this.g = arena.guests;
@@ -53,6 +60,7 @@ export class PlaneContext {
     this.custody = new Custody(arena);
     this.out = out;
     this.settings = settings;
+    this.fast = fast;
     this.packet.attach(out.buffer);
   }
 
@@ -76,6 +84,7 @@ export class PlaneContext {
   end(flow: number): void {
     const f = this.f;
     const guest = f.guest[flow]!;
+    this.fast.forget(flow);
     this.custody.reset(flow, 0);
     this.ports.release(f.proto[flow]!, guest, f.guestPort[flow]!);
     this.flows.remove(flow);

@@ -6,6 +6,7 @@ import type { WakeFd } from '../native.ts';
 import type { ControlVerbs, ErrorBody } from './admin/schema.ts';
 import type { Arena } from './arena.ts';
 import type { PlaneSettings } from './context.ts';
+import type { FastDevices } from './fast-record.ts';
 import type { Ipv4 } from '../rewrite/numbers.ts';
 
 export type PumpOptions = {
@@ -19,7 +20,11 @@ export type PumpOptions = {
   readonly mtu: number;
   /** How long the pump looks again before it sleeps, microseconds. */
   readonly spinUs: number;
+  readonly fastPath?: KernelPath;
 };
+
+/** The kernel's part of the fast path, open: descriptors of its maps, and indices of devices. */
+export type KernelPath = { readonly keysFd: number; readonly flowsFd: number; readonly devices: FastDevices };
 
 /** What the worker gets. */
 export type PumpData = {
@@ -28,6 +33,7 @@ export type PumpData = {
   readonly outsideFd: number;
   readonly settings: PlaneSettings;
   readonly spinUs: number;
+  readonly fastPath: KernelPath | undefined;
   readonly wakeFd: number;
   /** One word that is 1 while a message waits. */
   readonly flag: SharedArrayBuffer;
@@ -69,13 +75,14 @@ export class PumpClient {
     const wake = native.wakeCreate();
     if (failed(wake)) throw new KedgeError('KEDGE_PUMP_FAILED', `no wake descriptor: errno ${-wake}`);
     const flag = new SharedArrayBuffer(4);
-    const { arena, legs, outsideFd, outsideAddress, pool, mtu, spinUs } = options;
+    const { arena, legs, outsideFd, outsideAddress, pool, mtu, spinUs, fastPath } = options;
     const workerData: PumpData = {
       arena: arena.buffer,
       legs,
       outsideFd,
       settings: { outsideAddress, pool, mtu },
       spinUs,
+      fastPath,
       wakeFd: wake,
       flag,
     };

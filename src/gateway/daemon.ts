@@ -10,6 +10,7 @@ import type { AdminControl, AdminListing } from './admin/server.ts';
 import { createAdminServer } from './admin/server.ts';
 import { groupId, listenPrivately, prepareSocket, probeSocket } from './admin/socket.ts';
 import type { GatewayConfig } from './config.ts';
+import type { FastPathState } from './fast-kernel.ts';
 import { checkDevices, setUpRoutes, takeDownRoutes } from './routes.ts';
 import { stateFile } from './routes-state.ts';
 import type { Tuns } from './tuns.ts';
@@ -19,6 +20,7 @@ import { openTuns } from './tuns.ts';
 export type DataPlane = {
   readonly control: AdminControl;
   readonly listing: AdminListing;
+  readonly fastPath: FastPathState;
   /** Ends the pump; its descriptors may be closed after that. */
   stop(): Promise<void>;
   /** Calls once when the pump ends by itself. */
@@ -60,6 +62,7 @@ export async function startGateway(
   const plane = await startDataPlane(config, tuns);
   const crashed = new Promise<Error>((resolve) => plane.onCrash(resolve));
   undo.defer(() => plane.stop());
+  if (plane.fastPath.state === 'unavailable') log.warn(`no fast path: ${plane.fastPath.reason}`);
   const server = await createAdminServer({ control: plane.control, listing: plane.listing, logger: log });
   undo.defer(() => server.close());
   await listenPrivately(config.socket, config.socketMode, config.socketGroup, () =>

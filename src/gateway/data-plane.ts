@@ -1,4 +1,5 @@
 /** Pump and arena of a configuration, as the daemon and the admin API see them. */
+import { native } from '../native.ts';
 import { VERSION } from '../version.ts';
 import { formatIpv4 } from '../rewrite/numbers.ts';
 import type { Status } from './admin/schema.ts';
@@ -9,6 +10,8 @@ import type { GatewayConfig } from './config.ts';
 import { formatPool } from './config.ts';
 import { PumpClient } from './control.ts';
 import type { DataPlane } from './daemon.ts';
+import type { FastKernel } from './fast-kernel.ts';
+import { openFastKernel } from './fast-kernel.ts';
 import { listFlows, listGuests, readCounters, showFlow } from './listing.ts';
 import { OUTSIDE_TUN, tunOfLeg } from './routes-plan.ts';
 import type { Tuns } from './tuns.ts';
@@ -22,6 +25,9 @@ export async function startDataPlane(config: GatewayConfig, tuns: Tuns): Promise
     maxGuests: MAX_GUESTS,
     custodyBytes: config.custodyLimitMib * 1024 * 1024,
   });
+  const kernel = openFastKernel(config);
+  await using undo = new AsyncDisposableStack();
+  undo.defer(() => kernel.close());
   const pump = await PumpClient.start({
     arena,
     legs: tuns.legs,
@@ -30,21 +36,29 @@ export async function startDataPlane(config: GatewayConfig, tuns: Tuns): Promise
     pool: config.pool,
     mtu: config.mtu,
     spinUs: config.spinUs,
+    ...(kernel.path === undefined ? {} : { fastPath: kernel.path }),
   });
+  undo.defer(() => pump.stop());
+  const listing = arenaListing(arena, config, kernel);
+  const steps = undo.move();
   return {
     control: pump,
-    listing: arenaListing(arena, config),
-    stop: () => pump.stop(),
+    listing,
+    fastPath: kernel.shown,
+    stop: () => steps.disposeAsync(),
     onCrash: (report) => pump.onCrash(report),
   };
 }
 
 /** Everything the admin API lists, read from the arena. */
-export function arenaListing(arena: Arena, config: GatewayConfig): AdminListing {
+export function arenaListing(arena: Arena, config: GatewayConfig, { path, shown }: FastKernel): AdminListing {
   const started = performance.now();
   const names = {
     legs: config.legs.map((leg) => leg.name),
     outsideAddress: formatIpv4(config.outside.address),
+    ...(path === undefined
+      ? {}
+      : { kernel: new native.FastPathFlows(path.keysFd, path.flowsFd, arena.limits.maxFlows) }),
   };
   const status = (): Status => {
     const counters = readCounters(arena, config.legs.length);
@@ -59,6 +73,7 @@ export function arenaListing(arena: Arena, config: GatewayConfig): AdminListing 
         ...counters.outside,
       },
       pool: formatPool(config.pool),
+      fastPath: shown,
       legs: config.legs.map((leg, n) => ({
         name: leg.name,
         device: leg.device,

@@ -35,6 +35,8 @@ export const GATEWAY_DROPS = {
   'icmp-error': 80,
   /** The guest acknowledges what the peer never sent. */
   'bad-ack': 81,
+  /** Came late: what it acknowledges, newer segments have acknowledged on the fast path. */
+  superseded: 82,
 } as const;
 
 /** Names of all reasons, by number. */

@@ -7,13 +7,14 @@
  * all: `hold.ts` takes it.
  */
 import { DROP_REASONS } from '../rewrite/drops.ts';
-import { TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN } from '../rewrite/tcp.ts';
+import { TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, TCP_URG } from '../rewrite/tcp.ts';
 import type { Ipv4, Port } from '../rewrite/numbers.ts';
 import { seqAdd } from '../rewrite/numbers.ts';
 import { finish, setAck, setDestination, stripOption } from '../rewrite/translate.ts';
 import type { PlaneContext } from './context.ts';
 import { udpFromPeer } from './datagrams.ts';
 import { rstReply } from './emit.ts';
+import { isCarried, isOvertaken } from './fast-path.ts';
 import { FROZEN, LACKS_SACK, LACKS_WSCALE, LIVE, MANAGED, OWNED, REOPENING, SYNCHRONIZED, TCP, UDP } from './flow.ts';
 import { GUEST_RUNNING } from './guests.ts';
 import { challenge, holdFromPeer } from './hold.ts';
@@ -28,10 +29,12 @@ import {
 import { OUTSIDE, deviceOfLeg } from './out-queue.ts';
 import { holdAgain } from './player.ts';
 import { isOver, notePeerReset, updateState } from './state.ts';
-import { inOffset } from './windows.ts';
+import { inOffset, outOffset } from './windows.ts';
 
 const SYN_ONLY = TCP_SYN;
 const SYN_BITS = TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN;
+/** What ends or begins something: a flow that the kernel carries is the pump's again. */
+const SPECIAL_BITS = TCP_SYN | TCP_RST | TCP_FIN | TCP_URG;
 
 /** Takes the packet under the hand, which came from the outside device. */
 export function fromPeer(ctx: PlaneContext): void {
@@ -60,7 +63,13 @@ function tcpFromPeer(ctx: PlaneContext): void {
     flow = -1;
   }
   if (flow < 0) return openFromPeer(ctx);
+  if (p.flags & SPECIAL_BITS) ctx.fast.withdraw(flow);
+  else ctx.fast.meet(flow, p.reserved);
+  // Bytes that come late are held, and what follows goes behind them.
+  if (f.hold[flow] === 1 && p.payloadLen > 0 && isCarried(f, flow)) ctx.fast.withdraw(flow);
   countIn(ctx, flow);
+  if (isCarried(f, flow) && isOvertaken(p, outOffset(ctx, flow, p.ack), f.sndUna[flow]!, f.peerTs[flow]!))
+    return ctx.drop('superseded');
   const flags = f.flags[flow]!;
   if (f.hold[flow] === 1 || flags & OWNED) return holdFromPeer(ctx, flow);
   if (p.flags & TCP_SYN) return synFromPeer(ctx, flow);
@@ -158,4 +167,5 @@ function passToGuest(ctx: PlaneContext, flow: number): void {
   if (flags & MANAGED && flags & SYNCHRONIZED) translateForGuest(ctx, flow);
   finish(p);
   ctx.forward(deviceOfLeg(f.leg[flow]!));
+  ctx.fast.settle(flow);
 }

@@ -7,6 +7,20 @@ import type { FlowDetail, FlowQuery, FlowSummary, GuestSummary, Publish } from '
 import type { Arena } from './arena.ts';
 import { CHUNK_BYTES, GAUGE, RANGES_PER_FLOW } from './arena.ts';
 import { dropNames } from './drops.ts';
+import { isCarried } from './fast-path.ts';
+import {
+  BYTES_IN,
+  BYTES_OUT,
+  GUEST_EDGE,
+  MAX_EDGE,
+  PACKETS_IN,
+  PACKETS_OUT,
+  PEER_NXT,
+  RCV_NXT,
+  RECORD,
+  SND_NXT,
+  SND_UNA,
+} from './fast-record.ts';
 import { HAS_SACK, HAS_TS, LIVE, STATES, UDP, unmovable } from './flow.ts';
 import { GUEST_FROZEN, GUEST_RUNNING, NO_LEG, guestId, guestName } from './guests.ts';
 
@@ -15,9 +29,23 @@ export function arenaNow(): number {
   return Number(process.hrtime.bigint() / 1000n) / 1000;
 }
 
-function summary(arena: Arena, legs: readonly string[], slot: number): FlowSummary {
+/** What only the kernel knows yet of the flows it carries: `FastPathFlows` of the addon. */
+export type KernelView = { read(slot: number, record: Float64Array): number };
+
+const record = new Float64Array(RECORD);
+const NOTHING = new Float64Array(RECORD);
+
+/** What the kernel has seen of a flow since the pump looked; zeros when the kernel does not carry it. Good until the next call. */
+function kernelRecord(arena: Arena, kernel: KernelView | undefined, slot: number): Float64Array {
+  if (kernel === undefined || !isCarried(arena.flows, slot)) return NOTHING;
+  return kernel.read(slot, record) === 0 ? record : NOTHING;
+}
+
+function summary(arena: Arena, names: ListingNames, slot: number): FlowSummary {
   const { flows: f, guests: g } = arena;
   const guest = f.guest[slot] ?? 0;
+  const kernel = kernelRecord(arena, names.kernel, slot);
+  const more = (index: number): number => kernel[index] ?? 0;
   return {
     id: f.flowId[slot] ?? 0,
     proto: f.proto[slot] === UDP ? 'udp' : 'tcp',
@@ -27,17 +55,18 @@ function summary(arena: Arena, legs: readonly string[], slot: number): FlowSumma
     guest: `${formatIpv4(f.guestAddress[slot] ?? 0)}:${f.guestPort[slot] ?? 0}`,
     outside: `:${f.outsidePort[slot] ?? 0}`,
     peer: `${formatIpv4(f.peerAddress[slot] ?? 0)}:${f.peerPort[slot] ?? 0}`,
-    leg: legs[f.leg[slot] ?? 0] ?? '',
+    leg: names.legs[f.leg[slot] ?? 0] ?? '',
     epoch: f.epoch[slot] ?? 0,
     ageMs: Math.max(0, Math.round(arenaNow() - (f.createdAt[slot] ?? 0))),
-    bytesOut: f.bytesOut[slot] ?? 0,
-    bytesIn: f.bytesIn[slot] ?? 0,
-    packetsOut: f.packetsOut[slot] ?? 0,
-    packetsIn: f.packetsIn[slot] ?? 0,
+    bytesOut: (f.bytesOut[slot] ?? 0) + more(BYTES_OUT),
+    bytesIn: (f.bytesIn[slot] ?? 0) + more(BYTES_IN),
+    packetsOut: (f.packetsOut[slot] ?? 0) + more(PACKETS_OUT),
+    packetsIn: (f.packetsIn[slot] ?? 0) + more(PACKETS_IN),
     custodyBytes: ranges(arena, slot).reduce((sum, r) => sum + r.end - r.start, 0),
     splices: f.splices[slot] ?? 0,
     direction: f.openedByGuest[slot] === 1 ? 'out' : 'in',
     frozen: f.phase[slot] !== LIVE,
+    fast: isCarried(f, slot),
   };
 }
 
@@ -61,7 +90,11 @@ function matches(flow: FlowSummary, query: FlowQuery): boolean {
 }
 
 /** The outside address of the listing: text that stands before every outside port. */
-export type ListingNames = { readonly legs: readonly string[]; readonly outsideAddress: string };
+export type ListingNames = {
+  readonly legs: readonly string[];
+  readonly outsideAddress: string;
+  readonly kernel?: KernelView;
+};
 
 /** Flows in the order in which they were opened. */
 export function listFlows(arena: Arena, names: ListingNames, query: FlowQuery): FlowSummary[] {
@@ -77,7 +110,7 @@ export function listFlows(arena: Arena, names: ListingNames, query: FlowQuery): 
 function readFlow(arena: Arena, names: ListingNames, slot: number): FlowSummary | undefined {
   const id = arena.flows.flowId[slot];
   if (id === 0) return undefined;
-  const flow = summary(arena, names.legs, slot);
+  const flow = summary(arena, names, slot);
   if (arena.flows.flowId[slot] !== id || flow.id !== id) return undefined;
   return { ...flow, outside: names.outsideAddress + flow.outside };
 }
@@ -96,6 +129,8 @@ export function showFlow(arena: Arena, names: ListingNames, id: number): FlowDet
   const held = ranges(arena, slot);
   const base = f.custodyBase[slot] ?? 0;
   const why = unmovable(flags);
+  const kernel = kernelRecord(arena, names.kernel, slot);
+  const highest = (column: Float64Array, index: number): number => Math.max(column[slot] ?? 0, kernel[index] ?? 0);
   return {
     ...flow,
     delta,
@@ -103,10 +138,10 @@ export function showFlow(arena: Arena, names: ListingNames, id: number): FlowDet
       guestIsn: (outBase - 1) >>> 0,
       peerIsn: ((f.inBase[slot] ?? 0) - 1) >>> 0,
       currentGuestIsn,
-      sndUna: f.sndUna[slot] ?? 0,
-      sndNxt: f.sndNxt[slot] ?? 0,
-      rcvNxt: f.rcvNxt[slot] ?? 0,
-      peerNxt: f.peerNxt[slot] ?? 0,
+      sndUna: flow.fast ? highest(f.sndUna, SND_UNA) : (f.sndUna[slot] ?? 0),
+      sndNxt: highest(f.sndNxt, SND_NXT),
+      rcvNxt: highest(f.rcvNxt, RCV_NXT),
+      peerNxt: highest(f.peerNxt, PEER_NXT),
       delta,
       attachOffset: f.socketBase[slot] ?? 0,
     },
@@ -114,8 +149,8 @@ export function showFlow(arena: Arena, names: ListingNames, id: number): FlowDet
       peerWindow: f.peerWindow[slot] ?? 0,
       peerShift: f.peerShift[slot] ?? 0,
       guestShift: f.announcedShift[slot] ?? 0,
-      maxEdge: f.maxEdge[slot] ?? 0,
-      guestEdge: f.guestEdge[slot] ?? 0,
+      maxEdge: highest(f.maxEdge, MAX_EDGE),
+      guestEdge: highest(f.guestEdge, GUEST_EDGE),
     },
     timestamps: {
       enabled: (flags & HAS_TS) !== 0,

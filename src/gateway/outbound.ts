@@ -7,7 +7,7 @@
  * evidence only; everything else is fenced and answered with RST (S40, S48).
  */
 import { DROP_REASONS } from '../rewrite/drops.ts';
-import { TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN } from '../rewrite/tcp.ts';
+import { TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, TCP_URG } from '../rewrite/tcp.ts';
 import type { Port, Seq } from '../rewrite/numbers.ts';
 import { seqAdd, seqDiff } from '../rewrite/numbers.ts';
 import {
@@ -24,6 +24,7 @@ import { CUSTODY_LIMIT } from './arena.ts';
 import type { PlaneContext } from './context.ts';
 import { udpFromGuest } from './datagrams.ts';
 import { ackGuest, ackPeer, rstPeer, rstReply, synAckGuest, synPeer } from './emit.ts';
+import { isCarried, isOvertaken } from './fast-path.ts';
 import {
   ATTACHING,
   GREETING,
@@ -49,6 +50,8 @@ import { endByReset, isOver, revive, updateState } from './state.ts';
 import { ackPoint, inOffset, inSeq, outOffset, outSeq, promise, shownTimestamp } from './windows.ts';
 
 const SYN_BITS = TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN;
+/** What ends or begins something: a flow that the kernel carries is the pump's again. */
+const SPECIAL_BITS = TCP_SYN | TCP_RST | TCP_FIN | TCP_URG;
 
 /** Takes the packet under the hand, which came from a leg. */
 export function fromGuest(ctx: PlaneContext, leg: number): void {
@@ -106,14 +109,19 @@ function liveSegment(ctx: PlaneContext, flow: number, leg: number, opening: bool
     ctx.end(flow);
     return openFromGuest(ctx, guest, leg);
   }
+  if (p.flags & SPECIAL_BITS) ctx.fast.withdraw(flow);
+  else ctx.fast.meet(flow, p.reserved);
   countOut(ctx, flow);
   if (f.flags[flow]! & OWNED) {
     // No socket of the guest may have this 4-tuple: what is left of one learns that its connection is over.
     rstReply(ctx, deviceOfLeg(leg));
     return ctx.drop('no-flow');
   }
-  if (p.flags & TCP_SYN) synFromGuest(ctx, flow, leg);
-  else passToPeer(ctx, flow);
+  if (p.flags & TCP_SYN) return synFromGuest(ctx, flow, leg);
+  if (isCarried(f, flow) && isOvertaken(p, inOffset(ctx, flow, p.ack), f.ackedToPeer[flow]!, f.guestTs[flow]!))
+    return ctx.drop('superseded');
+  passToPeer(ctx, flow);
+  ctx.fast.settle(flow);
 }
 
 function openFromGuest(ctx: PlaneContext, guest: number, leg: number): void {

@@ -24,6 +24,7 @@ import { fromPeer } from './inbound.ts';
 import { GUEST_RUNNING } from './guests.ts';
 import { OUTSIDE } from './out-queue.ts';
 import { fromGuest } from './outbound.ts';
+import { clearReserved } from '../rewrite/translate.ts';
 import { playTimers } from './player.ts';
 import { isOver } from './state.ts';
 
@@ -61,6 +62,8 @@ export class Plane {
     const { gauges, legPacketsIn } = ctx.arena;
     const reason = ctx.packet.parse(offset, length);
     if (reason !== 0) return ctx.count(reason);
+    // The fast path's mark, which nobody else is to see (RFC 791: must be zero).
+    if (ctx.packet.reserved) clearReserved(ctx.packet);
     if (device === OUTSIDE) {
       gauges[GAUGE.outsideIn] = gauges[GAUGE.outsideIn]! + 1;
       fromPeer(ctx);
@@ -83,8 +86,11 @@ export class Plane {
     }
     if (ctx.now >= this.#expiryAt) {
       this.#expiryAt = ctx.now + EXPIRY_TICK;
-      for (let flow = ctx.flows.highWater - 1; flow >= 0; flow--)
-        if (ctx.f.flowId[flow] !== 0 && this.#idle(flow) > this.#idleLimit(flow)) this.#expire(flow);
+      for (let flow = ctx.flows.highWater - 1; flow >= 0; flow--) {
+        if (ctx.f.flowId[flow] === 0) continue;
+        ctx.fast.look(flow);
+        if (this.#idle(flow) > this.#idleLimit(flow)) this.#expire(flow);
+      }
     }
   }
 

@@ -54,6 +54,7 @@ export function startPlaying(ctx: PlaneContext, flow: number, from: number): voi
  */
 export function holdAgain(ctx: PlaneContext, flow: number): void {
   const f = ctx.f;
+  ctx.fast.withdraw(flow);
   if (f.rangeCount[flow] === 0) ctx.custody.reset(flow, dataOffset(f.rcvNxt[flow]!, f.inFin[flow]!));
   startPlaying(ctx, flow, f.peerNxt[flow]!);
 }

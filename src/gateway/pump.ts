@@ -13,6 +13,7 @@ import type { TunFd, WakeFd } from '../native.ts';
 import { GAUGE, openArena } from './arena.ts';
 import type { PumpData, PumpReply, PumpRequest } from './control.ts';
 import { PlaneContext } from './context.ts';
+import { FastPath } from './fast-path.ts';
 import { inlineThePath } from './jit.ts';
 import { arenaNow } from './listing.ts';
 import { OutQueue } from './out-queue.ts';
@@ -45,7 +46,7 @@ const out = new OutQueue(buffer, BATCH * SLOT, QUEUE, (bytes, descriptors, count
   native.writeBatch(fds, bytes, descriptors, count, stats);
   arena.gauges[GAUGE.writeErrors] = stats[0]!;
 });
-const ctx = new PlaneContext(arena, out, data.settings);
+const ctx = new PlaneContext(arena, out, data.settings, fastPath());
 const plane = new Plane(ctx);
 const verbs = new Verbs(
   ctx,
@@ -53,6 +54,13 @@ const verbs = new Verbs(
 );
 const descriptors = new Int32Array(BATCH * 3);
 let running = true;
+
+function fastPath(): FastPath {
+  const kernel = data.fastPath;
+  if (kernel === undefined) return new FastPath(arena, data.settings.outsideAddress);
+  const flows = new native.FastPathFlows(kernel.keysFd, kernel.flowsFd, arena.limits.maxFlows);
+  return new FastPath(arena, data.settings.outsideAddress, { flows, devices: kernel.devices });
+}
 
 function answer(request: PumpRequest): PumpReply {
   try {
@@ -91,5 +99,7 @@ while (running) {
   for (let i = 0; i < count; i++) plane.packet(descriptors[3 * i]!, descriptors[3 * i + 1]!, descriptors[3 * i + 2]!);
   plane.tick();
   out.flush();
+  // Fewer than asked for: every device was read empty.
+  ctx.fast.admit(count < BATCH);
   if (Atomics.exchange(flag, 0, 0) !== 0) control();
 }

@@ -57,6 +57,7 @@ import { ackForGuest, inOffset, outSeq } from './windows.ts';
 /** Puts a flow under the gateway's care: nothing passes, the peer is answered from here. */
 export function freezeFlow(ctx: PlaneContext, flow: number): void {
   const f = ctx.f;
+  ctx.fast.withdraw(flow);
   f.phase[flow] = FROZEN;
   if (f.proto[flow] !== TCP) return;
   const opening = !(f.flags[flow]! & SYNCHRONIZED) && f.openedByGuest[flow] === 0;

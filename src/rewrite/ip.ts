@@ -24,6 +24,8 @@ export const IP_DESTINATION = 16;
 export const IP_DONT_FRAGMENT = 0x4000;
 /** More fragments, or an offset above 0. */
 const FRAGMENT_BITS = 0x3fff;
+/** The bit of the flags that must be zero. */
+export const IP_RESERVED_BIT = 0x8000;
 
 export type Ipv4Fields = {
   /** Bytes of the header with its options. */
@@ -34,6 +36,7 @@ export type Ipv4Fields = {
   ttl: number;
   /** DSCP and ECN (RFC 2474, 3168). */
   tos: number;
+  reserved: boolean;
   src: Ipv4;
   dst: Ipv4;
 };
@@ -71,6 +74,7 @@ export function readIpv4(view: DataView, at: number, length: number, into: Ipv4F
   into.totalLen = lengthWord;
   into.proto = protocol & 255;
   into.ttl = protocol >>> 8;
+  into.reserved = (fragment & IP_RESERVED_BIT) !== 0;
   into.tos = view.getUint8(at + IP_TOS);
   into.src = src as Ipv4;
   into.dst = dst as Ipv4;

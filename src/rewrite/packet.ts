@@ -50,6 +50,8 @@ export class Packet implements VnetFields, Ipv4Fields, TcpFields, TcpOptionField
   proto = 0;
   ttl = 0;
   tos = 0;
+  /** The reserved bit of the IPv4 flags is set (RFC 791: it must be zero). */
+  reserved = false;
   src = 0 as Ipv4;
   dst = 0 as Ipv4;
 

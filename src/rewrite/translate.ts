@@ -11,7 +11,7 @@
  */
 import { delta16, delta32, onesSum, swapped, updateChecksum, updatePartial } from './checksum.ts';
 import { ICMP_CHECKSUM, ICMP_IDENTIFIER } from './icmp.ts';
-import { IP_CHECKSUM, IP_DESTINATION, IP_SOURCE, PROTO_ICMP, PROTO_TCP } from './ip.ts';
+import { IP_CHECKSUM, IP_DESTINATION, IP_FRAGMENT, IP_RESERVED_BIT, IP_SOURCE, PROTO_ICMP, PROTO_TCP } from './ip.ts';
 import { seqDiff } from './numbers.ts';
 import type { Ipv4, Port, Seq } from './numbers.ts';
 import type { Packet } from './packet.ts';
@@ -55,6 +55,15 @@ export function setDestination(p: Packet, address: Ipv4, port: Port): void {
   p.l4Delta += delta16(p.dstPort, port);
   p.view.setUint16(p.l4 + 2, port);
   p.dstPort = port;
+}
+
+/** Clears the reserved bit of the IPv4 flags, at once: it is gone however the packet ends. `reserved` still tells that it was there. */
+export function clearReserved(p: Packet): void {
+  const at = p.ip + IP_FRAGMENT;
+  const before = p.view.getUint16(at);
+  const after = before & ~IP_RESERVED_BIT;
+  p.view.setUint16(at, after);
+  p.view.setUint16(p.ip + IP_CHECKSUM, updateChecksum(p.view.getUint16(p.ip + IP_CHECKSUM), delta16(before, after)));
 }
 
 /** Sets the identifier of an echo request or reply; it is to ICMP what a port is to UDP (RFC 5508 §3.1). */

@@ -22,6 +22,7 @@ export interface GatewayOptions {
   readonly maxFlows?: number;
   readonly mtu?: number;
   readonly spinUs?: number;
+  readonly fastPath?: 'auto' | 'off' | 'require';
   /** Use the config of an earlier one again (after a crash). */
   readonly configFile?: string;
 }
@@ -197,6 +198,7 @@ export function gatewayConfig(socket: string, options: GatewayOptions = {}): str
     max_flows: options.maxFlows,
     mtu: options.mtu,
     spin_us: options.spinUs,
+    fast_path: options.fastPath === undefined ? undefined : `"${options.fastPath}"`,
   };
   const lines = Object.entries(optional).flatMap(([key, value]) => (value === undefined ? [] : [`${key} = ${value}`]));
   return `socket = "${socket}"

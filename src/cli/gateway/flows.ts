@@ -40,6 +40,7 @@ const COLUMNS: readonly Column[] = [
   { title: 'CUSTODY', align: 'right' },
   { title: 'SPLICES', align: 'right' },
   { title: 'FROZEN', align: 'left' },
+  { title: 'FAST', align: 'left' },
 ];
 
 /** The table of `gateway flows list`. */
@@ -61,6 +62,7 @@ export function flowTable(flows: readonly FlowSummary[]): string {
     String(flow.custodyBytes),
     String(flow.splices),
     flow.frozen ? 'yes' : '-',
+    flow.fast ? 'yes' : '-',
   ]);
   return renderTable(COLUMNS, rows);
 }
@@ -78,6 +80,7 @@ export function flowText(flow: FlowDetail): string {
     ['outside address', flow.outside],
     ['peer', flow.peer],
     ['leg', flow.leg],
+    ['carried by', flow.fast ? 'the kernel (fast path)' : 'the pump'],
     ['epoch', flow.epoch],
     ['age', formatAge(flow.ageMs)],
     ['guest to peer', `${flow.bytesOut} bytes, ${flow.packetsOut} packets`],

@@ -14,6 +14,7 @@ export function statusText(status: Status): string {
     ['up', formatAge(status.uptimeMs)],
     ['outside', status.outside.address],
     ['pool', status.pool],
+    ['fast path', status.fastPath.reason ?? status.fastPath.state],
     ['flows', status.flows],
     ['guests', status.guests],
     ['custody', `${status.custody.bytes} of ${status.custody.limitBytes} bytes`],

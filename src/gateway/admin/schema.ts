@@ -90,6 +90,8 @@ const flowSummary = {
   /** Who opened it: `in` the peer, `out` the guest. */
   direction: Type.Enum(['in', 'out']),
   frozen: Type.Boolean(),
+  /** Carried by the kernel, past the pump. */
+  fast: Type.Boolean(),
 };
 export const FlowSummary = Type.Object(flowSummary);
 export type FlowSummary = Static<typeof FlowSummary>;
@@ -196,6 +198,11 @@ export const Status = Type.Object({
     packetsOut: Count,
   }),
   pool: Type.String({ description: 'addresses of guests, CIDR' }),
+  fastPath: Type.Object({
+    state: Type.Enum(['on', 'off', 'unavailable']),
+    /** Why it is unavailable. */
+    reason: Type.Optional(Type.String()),
+  }),
   legs: Type.Array(LegStatus),
   flows: Count,
   guests: Count,

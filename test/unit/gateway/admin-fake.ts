@@ -29,6 +29,7 @@ export const FLOW: FlowDetail = {
   splices: 2,
   direction: 'in',
   frozen: true,
+  fast: false,
   delta: 4_294_967_295,
   sequence: {
     guestIsn: 1,
@@ -74,6 +75,7 @@ export const STATUS: Status = {
   uptimeMs: 90_061_000,
   outside: { address: '192.0.2.10', device: 'up0', tun: 'kg-out', packetsIn: 20, packetsOut: 10 },
   pool: '100.64.0.0/10',
+  fastPath: { state: 'on' },
   legs: [{ name: 'a', device: 'ha0', via: '10.0.1.2', tun: 'kg-a', packetsIn: 10, packetsOut: 20 }],
   flows: 1,
   guests: 1,

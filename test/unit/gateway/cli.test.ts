@@ -37,8 +37,8 @@ describe('gateway', { concurrency: 2 }, () => {
       code: 0,
       stderr: '',
       stdout: [
-        'ID  PROTO  STATE       GUEST  GUEST-ADDRESS  OUTSIDE          PEER                LEG    AGE  BYTES-OUT       BYTES-IN  PKTS-OUT  PKTS-IN  CUSTODY  SPLICES  FROZEN',
-        ' 7  tcp    CLOSE-WAIT  chat   100.64.0.1:80  192.0.2.10:8080  198.51.100.7:43210  a    2m05s       1000  1099511627776        10       20      300        2  yes',
+        'ID  PROTO  STATE       GUEST  GUEST-ADDRESS  OUTSIDE          PEER                LEG    AGE  BYTES-OUT       BYTES-IN  PKTS-OUT  PKTS-IN  CUSTODY  SPLICES  FROZEN  FAST',
+        ' 7  tcp    CLOSE-WAIT  chat   100.64.0.1:80  192.0.2.10:8080  198.51.100.7:43210  a    2m05s       1000  1099511627776        10       20      300        2  yes     -',
         '',
       ].join('\n'),
     });
@@ -94,8 +94,9 @@ describe('gateway', { concurrency: 2 }, () => {
   test('status', async () => {
     const { code, stdout } = await gateway(['status'], env);
     assert.equal(code, 0);
-    assert.match(stdout, /^up {7}1d01h$/m);
-    assert.match(stdout, /^custody {2}300 of 268435456 bytes$/m);
+    assert.match(stdout, /^up {9}1d01h$/m);
+    assert.match(stdout, /^fast path {2}on$/m);
+    assert.match(stdout, /^custody {4}300 of 268435456 bytes$/m);
     assert.match(stdout, /^a +kg-a +ha0 +10\.0\.1\.2 +10 +20$/m);
     assert.match(stdout, /^DROPPED +PKTS\nfragment +12\nno-flow +3\n$/m);
     assert.deepEqual(JSON.parse((await gateway(['status', '-o', 'json'], env)).stdout), STATUS);

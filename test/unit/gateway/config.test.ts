@@ -38,6 +38,7 @@ test('a whole configuration, and what is taken when a key is left out', () => {
     maxFlows: 16384,
     mtu: 1500,
     spinUs: 50,
+    fastPath: 'auto',
     outside: { address: 0xc000020a, device: 'up0' },
     legs: [
       { name: 'a', device: 'ha0', via: 0x0a000102 },
@@ -51,12 +52,15 @@ test('a whole configuration, and what is taken when a key is left out', () => {
     'max_flows = 10',
     'mtu = 9000',
     'spin_us = 0',
+    'fast_path = "require"',
   ];
   const config = parseConfig(text({ top: top.join('\n') }), 'gw.toml');
   assert.deepEqual(
     [config.socketMode, config.socketGroup, config.custodyLimitMib, config.maxFlows, config.mtu, config.spinUs],
     [0o660, 'kedge', 1, 10, 9000, 0],
   );
+  assert.equal(config.fastPath, 'require');
+  assert.equal(parseConfig(text({ top: 'fast_path = "off"' }), 'gw.toml').fastPath, 'off');
 });
 
 /** What is wrong → code, and what the message must say: the key's path and what is expected. */
@@ -72,6 +76,12 @@ const WRONG: readonly (readonly [
   ['an unknown key of a table', { outsideMore: 'port = 80' }, 'KEDGE_CONFIG_UNKNOWN_KEY', /unknown key outside\.port$/],
   ['an unknown key of a leg', { viaB: 'via = "10.0.2.2"\nvlan = 1' }, 'KEDGE_CONFIG_UNKNOWN_KEY', /leg\[1\]\.vlan$/],
   ['an unknown table', { legB: '[[legs]]' }, 'KEDGE_CONFIG_UNKNOWN_KEY', /unknown key legs$/],
+  [
+    'a mode there is not',
+    { top: 'fast_path = "on"' },
+    'KEDGE_CONFIG_VALUE',
+    /fast_path: expected "auto", "off", "require"/,
+  ],
   ['no socket', { socket: '' }, 'KEDGE_CONFIG_MISSING_KEY', /socket is missing: expected a string/],
   [
     'no outside',
