@@ -127,3 +127,9 @@ export class KedgeError extends Error {
     if (hint !== undefined) this.hint = hint;
   }
 }
+
+/** A failure of that code with another way out; any other as it is. */
+export function withHint(error: unknown, code: ErrorCode, hint: string): unknown {
+  if (!(error instanceof KedgeError) || error.code !== code) return error;
+  return new KedgeError(code, error.message, { hint, cause: error });
+}
