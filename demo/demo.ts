@@ -3,9 +3,10 @@
  *
  * What it reports comes from captures at the peer and from the peer's own counters (nstat), never from Kedge's. The blackout of a
  * move is the longest gap in the peer's capture of that connection around the move, less the longest gap of the same connection in
- * the part of this run in which nothing moved. Exit code 1 when anything was wrong; `demo/report.json` has the figures.
+ * the part of this run in which nothing moved. Exit code 1 when anything was wrong; `demo/report.json` has the figures, and
+ * `demo/peer.pcap` is the capture they are from (headers only).
  */
-import { writeFile } from 'node:fs/promises';
+import { copyFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Agent } from '../test/support/agent.ts';
 import { Capture, TAPS } from '../test/support/capture.ts';
@@ -24,6 +25,8 @@ const CHAT_PORT = 7001;
 const FILE_PORT = 7000;
 const BYTES = 64 * 1024 * 1024;
 const SEED = 20_26;
+const REPORT = join(PROJECT, 'demo', 'report.json');
+const CAPTURE = join('demo', 'peer.pcap');
 /** How long each stretch between moves lasts at least, as bytes of the download: at its pace, a second or so. */
 const STRETCH = 8 * 1024 * 1024;
 
@@ -116,7 +119,8 @@ async function demo(): Promise<boolean> {
   await waitFor(async () => (await gateway.flows('?state=ESTABLISHED')).length === 0, {
     what: 'the connections to end',
   });
-  const rows = await readTcp(await capture.stop());
+  await copyFile(await capture.stop(), join(PROJECT, CAPTURE));
+  const rows = await readTcp(join(PROJECT, CAPTURE));
   const counted = difference(before, await readCounters(topology, 'peer'));
   const harm = Object.fromEntries(Object.entries(pick(counted, HARM)).filter(([, n]) => n > 0));
 
@@ -159,14 +163,14 @@ async function demo(): Promise<boolean> {
     sha256Equal: lines.every((l) => l.sha256Equal),
     resets: lines.reduce((sum, l) => sum + l.resets, 0) + (counted['TcpOutRsts'] ?? 0),
     blackoutMs: lines.flatMap((l) => l.blackoutMs),
-    captures: [{ place: "the peer's eth0", packets: rows.length }],
+    captures: [{ place: "the peer's eth0", file: CAPTURE, packets: rows.length }],
     peerCounters: harm,
     gatewayTcpSockets: sockets.length,
     connections: lines,
     flowsBefore: listedBefore.trim().split('\n'),
     flowsAfter: listedAfter.trim().split('\n'),
   };
-  await writeFile(join(PROJECT, 'demo', 'report.json'), `${JSON.stringify(report, null, 2)}\n`);
+  await writeReport(report);
   const word = report.ok ? 'ok' : 'FAILED';
   say(
     `\n${word}: ${report.migrations} migrations, ${report.resets} resets, ${sockets.length} TCP sockets in the gateway; ` +
@@ -175,4 +179,24 @@ async function demo(): Promise<boolean> {
   return report.ok;
 }
 
-process.exitCode = (await demo()) ? 0 : 1;
+function writeReport(report: { readonly ok: boolean; readonly error?: string }): Promise<void> {
+  return writeFile(REPORT, `${JSON.stringify(report, null, 2)}\n`);
+}
+
+/** Exit code of the demo. A report of an earlier run is not taken for one of this. */
+async function main(): Promise<number> {
+  if (process.getuid?.() !== 0) {
+    process.stderr.write('demo: needs root, to make network namespaces: run make demo as root\n');
+    return 1;
+  }
+  await rm(REPORT, { force: true });
+  try {
+    return (await demo()) ? 0 : 1;
+  } catch (error) {
+    await writeReport({ ok: false, error: String(error) });
+    process.stderr.write(`demo: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+    return 1;
+  }
+}
+
+process.exitCode = await main();

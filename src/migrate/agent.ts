@@ -252,6 +252,7 @@ export class Agent {
     const stages = new StageRunner('target');
     return stages.run('prepare', () =>
       this.#bringing(async () => {
+        this.#guests.mustBeElsewhere(incoming.id);
         const reserved = this.#guests.reserve(incoming.name);
         let kept: Kept | undefined;
         try {

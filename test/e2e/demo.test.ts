@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { readTcp } from '../support/fields.ts';
 import { commonLine, linesOf } from '../support/docs/transcript.ts';
 import { tryRun } from '../support/process.ts';
 import { NODE, PROJECT } from '../support/topology.ts';
@@ -16,6 +17,14 @@ function structure(recording: string): string[] {
   return linesOf(recording).map((line) => commonLine(line).replace(/(?<=tcp )[A-Z][A-Z0-9-]+/, 'STATE'));
 }
 
+test('the demo says that it needs root, and nothing else', async () => {
+  const { code, stdout, stderr } = await tryRun(['setpriv', '--reuid', '65534', ...[NODE, 'demo/demo.ts']], {
+    cwd: PROJECT,
+  });
+  assert.deepEqual([code, stdout], [1, '']);
+  assert.match(stderr, /^demo: needs root[^\n]*\n$/);
+});
+
 test('make demo prints what README.md shows, and writes its report', { timeout: 300_000 }, async () => {
   const { code, stdout, stderr } = await tryRun([NODE, 'demo/demo.ts'], { cwd: PROJECT, timeout: 240_000 });
   assert.equal(code, 0, stdout + stderr);
@@ -27,5 +36,7 @@ test('make demo prints what README.md shows, and writes its report', { timeout: 
   assert.ok(typeof bytes === 'number' && bytes > 64 * 1024 * 1024);
   assert.ok(Array.isArray(blackoutMs) && blackoutMs.length === migrations, JSON.stringify(blackoutMs));
   assert.ok(blackoutMs.every((ms) => typeof ms === 'number' && ms >= 0));
-  assert.ok(Array.isArray(captures) && captures.length > 0, JSON.stringify(captures));
+  const [capture] = captures as { file: string; packets: number }[];
+  assert.ok(capture !== undefined && capture.packets > 1000);
+  assert.equal((await readTcp(join(PROJECT, capture.file))).length, capture.packets);
 });

@@ -65,7 +65,7 @@ describe('documents', () => {
   for (const { name, text } of DOCUMENTS) {
     const commands = blocksOf(text).filter(({ directive }) => directive?.kind === 'run');
     if (commands.length === 0) continue;
-    test(`${name}: its commands do what it shows`, { timeout: 120_000 }, async () => {
+    test(`${name}: its commands do what it shows`, { timeout: 180_000 }, async () => {
       assert.ok((await runDocument(name, text)).length >= commands.length);
     });
   }
