@@ -27,8 +27,8 @@ const BYTES = 64 * 1024 * 1024;
 const SEED = 20_26;
 const REPORT = join(PROJECT, 'demo', 'report.json');
 const CAPTURE = join('demo', 'peer.pcap');
-/** How long each stretch between moves lasts at least, as bytes of the download: at its pace, a second or so. */
-const STRETCH = 8 * 1024 * 1024;
+/** How long each stretch between moves lasts at least, as bytes of the download: at its pace, a second. */
+const STRETCH = 1024 * 1024;
 
 type Move = {
   readonly guest: string;
@@ -76,6 +76,8 @@ function blackouts(rows: readonly TcpRow[], moves: readonly Move[]): number[] {
 async function demo(): Promise<boolean> {
   say(drawTopology());
   await using topology = await Topology.up();
+  // A peer's kernel takes megabytes ahead of a program that reads slowly: the download would be over before the last move.
+  await topology.run('peer', ['sysctl', '-q', '-w', 'net.ipv4.tcp_rmem=4096 32768 65536']);
   const gateway = await Gateway.start(topology);
   const [a, b] = await Promise.all([Agent.start(gateway, 'a'), Agent.start(gateway, 'b')]);
   say('gateway and the agents of host A and B are running (the agents without privilege)');
@@ -107,14 +109,17 @@ async function demo(): Promise<boolean> {
   ] as const) {
     const mark = download.bytes;
     moves.push(await migrate(name, from, to));
-    await download.reached(Math.min(BYTES, mark + STRETCH));
+    await download.reached(mark + STRETCH);
   }
   say('\n$ gateway flows list');
   const listedAfter = await gateway.cli('flows', 'list');
   say(listedAfter);
-  const splices = (await gateway.flows()).map(({ splices: n }) => n);
+  // Both connections went on through every move, or nothing is shown.
+  const flows = await gateway.flows();
+  const spliced = flows.length === 2 && flows.every(({ state, splices }) => state === 'ESTABLISHED' && splices === 2);
   const sockets = await gateway.tcpSockets();
 
+  download.hurry();
   const [file, talk] = await Promise.all([download.finish(SEED), chat.finish()]);
   await waitFor(async () => (await gateway.flows('?state=ESTABLISHED')).length === 0, {
     what: 'the connections to end',
@@ -156,8 +161,7 @@ async function demo(): Promise<boolean> {
       lines.every((l) => l.sha256Equal && l.resets === 0 && l.connections === 1) &&
       Object.keys(harm).length === 0 &&
       sockets.length === 0 &&
-      splices.length === 2 &&
-      splices.every((n) => n === 2),
+      spliced,
     migrations: moves.length,
     bytes: lines.reduce((sum, l) => sum + l.bytes, 0),
     sha256Equal: lines.every((l) => l.sha256Equal),
@@ -171,6 +175,7 @@ async function demo(): Promise<boolean> {
     flowsAfter: listedAfter.trim().split('\n'),
   };
   await writeReport(report);
+  if (!spliced) say('\nnot every connection was there, with two splices, after the last move: nothing is shown');
   const word = report.ok ? 'ok' : 'FAILED';
   say(
     `\n${word}: ${report.migrations} migrations, ${report.resets} resets, ${sockets.length} TCP sockets in the gateway; ` +
@@ -199,4 +204,5 @@ async function main(): Promise<number> {
   }
 }
 
-process.exitCode = await main();
+// A conversation that nobody ends would keep the process.
+process.exit(await main());
