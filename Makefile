@@ -81,6 +81,6 @@ ready:
 	@.ci/run
 
 clean:
-	rm -rf build dist node_modules native/target native/*.node demo/report.json
+	rm -rf build dist node_modules native/target native/*.node demo/report.json demo/*.pcap
 
 .PHONY: all setup setup-tools native examples build demo bench test test-unit test-e2e lint format ready clean

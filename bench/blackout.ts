@@ -12,11 +12,11 @@ import { readTcp } from '../test/support/fields.ts';
 import { Gateway } from '../test/support/gateway.ts';
 import { ADDRESSES, PROJECT, Topology } from '../test/support/topology.ts';
 import { waitFor } from '../test/support/wait.ts';
-import { report, result } from './harness.ts';
+import { QUICK, report, result } from './harness.ts';
 
-const MOVES = 40;
+const MOVES = QUICK ? 2 : 40;
 /** The first moves compile what is not compiled yet on either host. */
-const WARM = 4;
+const WARM = QUICK ? 1 : 4;
 const PORT = 7000;
 /** Undisturbed time between two moves, milliseconds; the baseline is taken from its middle. */
 const BETWEEN = 400;

@@ -99,6 +99,13 @@ export function median(values: readonly number[]): number {
     : ((sorted[middle - 1] ?? NaN) + (sorted[middle] ?? NaN)) / 2;
 }
 
+/**
+ * KEDGE_BENCH=quick: every benchmark once and small, to see that it works; no figure of it says anything. KEDGE_BENCH_RESULTS: a
+ * directory in the place of bench/results.
+ */
+export const QUICK = process.env['KEDGE_BENCH'] === 'quick';
+export const RESULTS = process.env['KEDGE_BENCH_RESULTS'] ?? join(PROJECT, 'bench', 'results');
+
 export type Result = {
   readonly name: string;
   readonly unit: string;
@@ -125,12 +132,11 @@ export function result(
   return { ...about, runs: ours.length, ours: round(a), baseline: round(b), ratio: round(a / b), ...details };
 }
 
-/** Writes `bench/results/NAME.json` and prints one line. */
+/** Writes `NAME.json` and prints one line. */
 export async function report(file: string, measured: Result): Promise<void> {
-  const directory = join(PROJECT, 'bench', 'results');
-  await mkdir(directory, { recursive: true });
+  await mkdir(RESULTS, { recursive: true });
   const machine = `${cpus().length} × ${cpus()[0]?.model.trim() ?? 'unknown'}, Linux ${release()}, Node ${process.version}`;
-  await writeFile(join(directory, `${file}.json`), `${JSON.stringify({ ...measured, machine }, null, 2)}\n`);
+  await writeFile(join(RESULTS, `${file}.json`), `${JSON.stringify({ ...measured, machine }, null, 2)}\n`);
   const { name, ours, unit, baseline, baselineName, ratio, runs } = measured;
   process.stdout.write(
     `${name}: ${ours} ${unit}; ${baselineName} ${baseline} ${unit}; ratio ${ratio} (${runs} runs)\n`,

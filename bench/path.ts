@@ -5,11 +5,11 @@
 import { randomUUID } from 'node:crypto';
 import { Gateway } from '../test/support/gateway.ts';
 import { Topology } from '../test/support/topology.ts';
-import { Endpoint, GUEST, connect, median, register, report, result, splice } from './harness.ts';
+import { Endpoint, GUEST, QUICK, connect, median, register, report, result, splice } from './harness.ts';
 
-const RUNS = 7;
-const BYTES = 3e9;
-const MESSAGES = 20_000;
+const RUNS = QUICK ? 1 : 7;
+const BYTES = QUICK ? 3e7 : 3e9;
+const MESSAGES = QUICK ? 500 : 20_000;
 
 type Pair = { readonly host: Endpoint; readonly peer: Endpoint };
 

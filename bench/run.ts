@@ -1,6 +1,9 @@
-/** `make bench`: every benchmark, one after the other. */
+/** `make bench`: every benchmark, one after the other, and then the table in the documents. */
 import { blackoutBenchmark } from './blackout.ts';
+import { QUICK } from './harness.ts';
 import { pathBenchmarks } from './path.ts';
+import { writeTables } from './table.ts';
 
 await pathBenchmarks();
 await blackoutBenchmark();
+if (!QUICK) writeTables();

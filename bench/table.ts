@@ -36,8 +36,7 @@ function row(file: string, result: Measured): string {
 }
 
 /** The table as Markdown. */
-export function benchTable(): string {
-  const directory = join(PROJECT, 'bench', 'results');
+export function benchTable(directory = join(PROJECT, 'bench', 'results')): string {
   const files = readdirSync(directory).filter((name) => name.endsWith('.json'));
   const results = files.toSorted().map((name) => {
     const result = JSON.parse(readFileSync(join(directory, name), 'utf8')) as Measured;
@@ -54,8 +53,12 @@ export function benchTable(): string {
 /** Documents that show the table. */
 export const SHOWN_IN = ['README.md', 'docs/benchmarks.md'] as const;
 
-if (import.meta.main)
+/** Puts the table into them. */
+export function writeTables(): void {
   for (const name of SHOWN_IN) {
     const file = join(PROJECT, name);
     writeFileSync(file, withGenerated(readFileSync(file, 'utf8'), 'bench', benchTable()));
   }
+}
+
+if (import.meta.main) writeTables();

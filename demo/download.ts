@@ -1,4 +1,4 @@
-/** A download over `curl` that is taken at a steady pace, so that it lasts while the guest moves. */
+/** A download over `curl` that is taken at a steady pace, so that it lasts while the guest moves, and then as fast as it comes. */
 import { spawn } from 'node:child_process';
 import type { ChildProcessByStdio } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -8,8 +8,8 @@ import type { Topology } from '../test/support/topology.ts';
 import { waitFor } from '../test/support/wait.ts';
 import type { LoadResult } from './chat.ts';
 
-/** Bytes a second that are taken. */
-const PACE = 8 * 1024 * 1024;
+/** Bytes a second that are taken until `hurry`. */
+const PACE = 1024 * 1024;
 
 export class DownloadLoad {
   bytes = 0;
@@ -19,6 +19,7 @@ export class DownloadLoad {
   readonly #ended: Promise<number | null>;
   readonly #kill: () => void;
   #said = '';
+  #hurries = false;
 
   constructor(topology: Topology, url: string, total: number) {
     this.#total = total;
@@ -33,7 +34,7 @@ export class DownloadLoad {
       this.#hash.update(part);
       this.bytes += part.length;
       const ahead = (this.bytes / PACE) * 1000 - (performance.now() - start);
-      if (ahead <= 1) return;
+      if (this.#hurries || ahead <= 1) return;
       // Backpressure reaches curl, and through its socket the guest.
       stdout.pause();
       setTimeout(() => stdout.resume(), ahead);
@@ -42,6 +43,12 @@ export class DownloadLoad {
       this.#curl.once('error', reject);
       this.#curl.once('close', (code) => resolve(code));
     });
+  }
+
+  /** Takes the rest as fast as it comes. */
+  hurry(): void {
+    this.#hurries = true;
+    this.#curl.stdout.resume();
   }
 
   /** Waits until so many bytes have come. */

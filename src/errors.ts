@@ -41,6 +41,8 @@ export const ERROR_CODES = {
   KEDGE_GUEST_UNKNOWN: 'no guest of that id',
   KEDGE_GUEST_EXISTS: 'a guest of that id or name is there',
   KEDGE_GUESTS_FULL: 'no room for another guest',
+  KEDGE_GUEST_AMBIGUOUS: 'several guests have the name',
+  KEDGE_GUEST_RUNNING: 'the guest is running',
   KEDGE_GUEST_NOT_RUNNING: 'the guest is frozen',
   KEDGE_GUEST_NOT_FROZEN: 'the guest is not frozen',
   KEDGE_GUEST_SEALED: 'the guest lives in an image',
@@ -125,4 +127,10 @@ export class KedgeError extends Error {
     this.code = code;
     if (hint !== undefined) this.hint = hint;
   }
+}
+
+/** A failure of that code with another way out; any other as it is. */
+export function withHint(error: unknown, code: ErrorCode, hint: string): unknown {
+  if (!(error instanceof KedgeError) || error.code !== code) return error;
+  return new KedgeError(code, error.message, { hint, cause: error });
 }

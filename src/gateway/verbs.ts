@@ -18,9 +18,10 @@ import type {
   FreezeResult,
   RegisterBody,
   RegisterResult,
+  RemoveBody,
 } from './admin/schema.ts';
 import type { PlaneContext } from './context.ts';
-import { rstPeer } from './emit.ts';
+import { rstGuest, rstPeer } from './emit.ts';
 import { attachedFlow, describe, exportFlows, lacksCut } from './exports.ts';
 import { LIVE, OWNED, SYNCHRONIZED, TCP, UDP, unmovable } from './flow.ts';
 import { GUEST_FROZEN, GUEST_RUNNING, GUEST_SEALED, NO_LEG, guestName } from './guests.ts';
@@ -49,6 +50,7 @@ export class Verbs {
     const table: { [K in keyof ControlVerbs]: (args: ControlVerbs[K]['args']) => ControlVerbs[K]['result'] } = {
       register: (a) => this.#register(a),
       unregister: (a) => this.#unregister(a),
+      remove: (a) => this.#remove(a),
       check: (a) => this.#check(a),
       freeze: (a) => this.#freeze(a),
       export: (a) => this.#export(a),
@@ -143,11 +145,46 @@ export class Verbs {
   }
 
   #unregister(args: OfGuest<EpochBody>): Record<string, never> {
+    this.#end(this.#holder(args));
+    return {};
+  }
+
+  /** An operator's word that nobody will go on with a guest, whose agent may be dead. */
+  #remove(args: OfGuest<RemoveBody>): Record<string, never> {
     const ctx = this.#ctx;
+    const { g } = ctx;
     const slot = this.#holder(args);
+    const name = guestName(g, slot);
+    const restoring = this.#legs[g.nextLeg[slot]!];
+    if (args.force !== true) {
+      if (restoring !== undefined)
+        throw new KedgeError('KEDGE_GUEST_BUSY', `guest ${name} is being restored on leg ${restoring}`, {
+          hint: 'wait for that to end (gateway guests list), or use --force',
+        });
+      if (g.state[slot] === GUEST_RUNNING)
+        throw new KedgeError('KEDGE_GUEST_RUNNING', `guest ${name} is running on leg ${this.#legs[g.leg[slot]!]}`, {
+          hint: 'its agent ends it: kedge stop; use --force when there is no such agent any more',
+        });
+    }
+    this.#withdraw(slot);
+    // Its sockets, should there be any, would wait for answers for many minutes.
+    if (g.state[slot] === GUEST_RUNNING)
+      for (const flow of this.#flows(slot)) if (this.#isOpen(flow)) rstGuest(ctx, flow);
+    this.#end(slot);
+    return {};
+  }
+
+  #isOpen(flow: number): boolean {
+    const { f } = this.#ctx;
+    return f.proto[flow] === TCP && !isOver(f, flow) && (f.flags[flow]! & SYNCHRONIZED) !== 0;
+  }
+
+  /** All that a guest has is free; peers of open connections are told. */
+  #end(slot: number): void {
+    const ctx = this.#ctx;
     let retire = false;
     for (const flow of this.#flows(slot)) {
-      const open = ctx.f.proto[flow] === TCP && !isOver(ctx.f, flow) && ctx.f.flags[flow]! & SYNCHRONIZED;
+      const open = this.#isOpen(flow);
       if (open && ctx.f.flags[flow]! & OWNED) {
         // The guest had said its last word before: the peer's FIN is answered as by a kernel that outlives its program.
         retire = true;
@@ -159,7 +196,6 @@ export class Verbs {
     ctx.ports.unpublish(slot);
     ctx.guests.remove(slot, retire);
     this.#attachedAt.delete(slot);
-    return {};
   }
 
   #check(args: OfGuest<EpochBody>): { movable: true } {

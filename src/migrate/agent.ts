@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import type { InstrumentedModule, Policy } from '../engine/engine.ts';
 import { instrument } from '../engine/instrument/instrument.ts';
-import { KedgeError } from '../errors.ts';
+import { KedgeError, withHint } from '../errors.ts';
 import type { GatewayClient } from '../gateway/admin/client.ts';
 import { Guest } from '../guest/guest.ts';
 import { decodeImage } from '../image/reader.ts';
@@ -13,10 +13,11 @@ import type { Image } from '../image/reader.ts';
 import type { Ipv4 } from '../rewrite/numbers.ts';
 import { parseIpv4 } from '../rewrite/numbers.ts';
 import { checkpoint } from './checkpoint.ts';
+import { identityOf } from './cut.ts';
 import { GuestList } from './guests.ts';
 import type { Code, Identity } from './kept.ts';
 import { Kept, Log } from './kept.ts';
-import type { GuestInfo, Incoming, MoveResult, RunSpec } from './protocol.ts';
+import type { GuestInfo, Incoming, MoveResult, RestoreOptions, RunSpec } from './protocol.ts';
 import type { Registry } from './registry.ts';
 import type { MoveLimits } from './source.ts';
 import { MOVE_LIMITS, move } from './source.ts';
@@ -45,6 +46,9 @@ export type AgentOptions = {
   readonly limits?: MoveLimits;
   readonly warn: (what: string) => void;
 };
+
+const PORTS_OF_COPY =
+  'give the copy other ports: kedge restore FILE --without-flows --publish OUTSIDE:GUEST, or none: --no-publish';
 
 type NewGuest = Pick<RunSpec, 'publish'> & { readonly name: string; readonly address: string | undefined };
 
@@ -248,6 +252,7 @@ export class Agent {
     const stages = new StageRunner('target');
     return stages.run('prepare', () =>
       this.#bringing(async () => {
+        this.#guests.mustBeElsewhere(incoming.id);
         const reserved = this.#guests.reserve(incoming.name);
         let kept: Kept | undefined;
         try {
@@ -306,7 +311,7 @@ export class Agent {
   }
 
   /** Continues the guest of an image here. */
-  restore(bytes: Uint8Array, withoutFlows: boolean): Promise<GuestInfo> {
+  restore(bytes: Uint8Array, { withoutFlows, publish }: RestoreOptions): Promise<GuestInfo> {
     return this.#bringing(async () => {
       const image = await decodeImage(bytes);
       if (image.module === undefined)
@@ -318,26 +323,11 @@ export class Agent {
       const { policy } = image.manifest;
       const instrumented = await this.#instrument(image.module, policy === 'loop' ? 'loop' : 'loop-all');
       const code: Code = { module: image.module, instrumented };
-      const identity = this.#identityOf(image);
-      return withoutFlows ? await this.#copy(identity, code, image) : await this.#continue(identity, code, bytes);
+      const dirs = this.#ownDirectories(image.manifest.preopens.map(({ guest }) => guest));
+      const identity = identityOf(image.manifest, dirs);
+      if (!withoutFlows) return await this.#continue(identity, code, bytes);
+      return await this.#copy({ ...identity, publish: publish ?? identity.publish }, code, image);
     });
-  }
-
-  #identityOf({ manifest }: Image): Identity {
-    const { guest, module, args, env, publish, preopens } = manifest;
-    return {
-      id: guest.id,
-      name: guest.name,
-      address: guest.address,
-      epoch: guest.epoch + 1,
-      publish,
-      dirs: this.#ownDirectories(preopens.map(({ guest: name }) => name)),
-      env,
-      moduleName: module.name,
-      moduleHash: module.sha256,
-      args,
-      startedAt: new Date().toISOString(),
-    };
   }
 
   /** The guest itself, with its connections: the gateway gives its next epoch once. */
@@ -360,7 +350,9 @@ export class Agent {
     const free = !guests.some(({ address }) => address === original.address);
     const { publish } = original;
     const address = free ? original.address : undefined;
-    const registered = await this.#register({ name: reserved.name, publish, address });
+    const registered = await this.#register({ name: reserved.name, publish, address }).catch((error: unknown) => {
+      throw withHint(error, 'KEDGE_PORT_IN_USE', PORTS_OF_COPY);
+    });
     const identity = { ...original, ...registered, name: reserved.name, epoch: 1 };
     return await this.#begin(identity, code, async (kept) => {
       await fill(kept, image, 'without-flows');

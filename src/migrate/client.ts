@@ -1,5 +1,5 @@
 /** How the command line and other users speak to an agent. Each call is a link of its own; all failures are KedgeErrors. */
-import type { GuestInfo, MoveResult, RunSpec } from './protocol.ts';
+import type { GuestInfo, MoveResult, RestoreOptions, RunSpec } from './protocol.ts';
 import { errorMessage, expect } from './protocol.ts';
 import type { Link } from './transport.ts';
 import { unixTransport } from './transport.ts';
@@ -95,9 +95,8 @@ export class AgentClient {
     });
   }
 
-  restore(image: Uint8Array, options: { readonly withoutFlows: boolean }): Promise<GuestInfo> {
-    const { withoutFlows } = options;
-    return this.#ask({ type: 'restore', withoutFlows }, [image], async (link) => (await expect(link, 'guest')).guest);
+  restore(image: Uint8Array, options: RestoreOptions): Promise<GuestInfo> {
+    return this.#ask({ type: 'restore', ...options }, [image], async (link) => (await expect(link, 'guest')).guest);
   }
 
   /** Breaks off what is under way. */

@@ -122,3 +122,21 @@ export function manifestOf(identity: Identity, { module }: Code, saved: SavedGue
     claim,
   };
 }
+
+/** Who the guest of an image is in its next life, with the directories that this host gives it. */
+export function identityOf(manifest: Manifest, dirs: Identity['dirs']): Identity {
+  const { guest, module, args, env, publish } = manifest;
+  return {
+    id: guest.id,
+    name: guest.name,
+    address: guest.address,
+    epoch: guest.epoch + 1,
+    publish,
+    dirs,
+    env,
+    moduleName: module.name,
+    moduleHash: module.sha256,
+    args,
+    startedAt: new Date().toISOString(),
+  };
+}

@@ -39,6 +39,15 @@ export class GuestList {
     return this.#promised.has(name) || alive(this.#guests.get(name));
   }
 
+  /** Throws KEDGE_GUEST_EXISTS when that very guest lives here: it was sent to where it is. */
+  mustBeElsewhere(id: string): void {
+    const kept = this.live().find(({ identity }) => identity.id === id);
+    if (kept !== undefined)
+      throw new KedgeError('KEDGE_GUEST_EXISTS', `guest ${kept.identity.name} runs at this agent already`, {
+        hint: 'name the agent of another host with --to',
+      });
+  }
+
   /** Throws KEDGE_GUEST_EXISTS when a live guest has the name, or one on its way. */
   reserve(name: string): Reservation {
     if (this.#isTaken(name))

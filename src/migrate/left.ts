@@ -28,7 +28,15 @@ export type LeftOptions = {
  */
 export async function clearLeft(options: LeftOptions): Promise<{ readonly rest: Promise<void> }> {
   const ids = new Set(options.registry.left);
-  await attempt(options, () => clearOnce(options, ids, false));
+  await attempt(options, async () => {
+    const waiting = await clearOnce(options, ids, false);
+    const seconds = Math.ceil((options.grace ?? FROZEN_GRACE) / 1000);
+    for (const { name } of waiting)
+      options.warn(
+        `guest ${name} stood still when the agent before this one ended; it is given up in ${seconds} s unless its image is ` +
+          `restored (kedge restore), or now by: gateway guests rm ${name}`,
+      );
+  });
   return { rest: attempt(options, () => clearLate(options, ids)) };
 }
 
@@ -49,18 +57,22 @@ async function clearLate(options: LeftOptions, ids: Set<string>): Promise<void> 
   }
 }
 
-/** Takes those that are settled out of `ids`. */
+/** Takes those that are settled out of `ids`, and returns those that are not. */
 async function clearOnce(
   { gateway, leg, registry, warn }: LeftOptions,
   ids: Set<string>,
   late: boolean,
-): Promise<void> {
-  if (ids.size === 0) return;
+): Promise<GuestSummary[]> {
+  if (ids.size === 0) return [];
+  const waiting: GuestSummary[] = [];
   const guests = new Map((await gateway.guests()).map((guest) => [guest.id, guest]));
   for (const id of ids) {
     const guest = guests.get(id);
     const ours = guest?.leg === leg ? guest : undefined;
-    if (ours !== undefined && (ours.state === 'frozen' || ours.state === 'attaching') && !late) continue;
+    if (ours !== undefined && (ours.state === 'frozen' || ours.state === 'attaching') && !late) {
+      waiting.push(ours);
+      continue;
+    }
     if (ours !== undefined && ours.state !== 'sealed') {
       warn(`guest ${ours.name} ended with the agent before this one`);
       await signOff(gateway, ours);
@@ -68,6 +80,7 @@ async function clearOnce(
     ids.delete(id);
     registry.remove(id);
   }
+  return waiting;
 }
 
 async function signOff(gateway: GatewayClient, { id, epoch }: GuestSummary): Promise<void> {

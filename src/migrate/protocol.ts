@@ -46,6 +46,14 @@ export const Incoming = Type.Object({
 });
 export type Incoming = Static<typeof Incoming>;
 
+export const RestoreOptions = Type.Object({
+  /** Another guest of the image, whose connections are reset. */
+  withoutFlows: Type.Boolean(),
+  /** Its ports in the place of those of the image. One that keeps its connections keeps its ports. */
+  publish: Type.Optional(Type.Array(Publish)),
+});
+export type RestoreOptions = Static<typeof RestoreOptions>;
+
 /** Every message that opens a link. */
 export const Requests = {
   run: Type.Object({ type: Type.Literal('run'), spec: RunSpec }),
@@ -55,7 +63,7 @@ export const Requests = {
   stop: Type.Object({ type: Type.Literal('stop'), name: Text }),
   migrate: Type.Object({ type: Type.Literal('migrate'), name: Text, to: Text }),
   checkpoint: Type.Object({ type: Type.Literal('checkpoint'), name: Text, leaveRunning: Type.Boolean() }),
-  restore: Type.Object({ type: Type.Literal('restore'), withoutFlows: Type.Boolean() }),
+  restore: Type.Object({ type: Type.Literal('restore'), ...RestoreOptions.properties }),
   /** From another agent; the payload is the module. */
   receive: Type.Object({ type: Type.Literal('receive'), version: Type.Integer(), guest: Incoming }),
 } as const;

@@ -42,7 +42,7 @@ async function answer(agent: Agent, link: Link, request: Request, payload: Uint8
       });
       return await link.send({ type: 'done' });
     case 'restore':
-      return await link.send({ type: 'guest', guest: await agent.restore(payload, request.withoutFlows) });
+      return await link.send({ type: 'guest', guest: await agent.restore(payload, request) });
     case 'receive':
       return await receive(agent, link, request, payload);
   }

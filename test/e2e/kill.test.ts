@@ -165,6 +165,40 @@ describe('the agent of a host is killed', { timeout: 300_000 }, () => {
     await next.hasReceivedText(`OK 0 ${patternHash(1, 0)}\n`);
   });
 
+  test('between freeze and seal: gateway guests rm frees all that the guest had', async () => {
+    await hosts.restartAgent('a', { env: { KEDGE_FAULT: 'checkpoint.seal:kill' } });
+    const { gateway } = hosts;
+    const done = `OK 0 ${patternHash(1, 0)}\n`;
+    const guest = await hosts.run('stream', { name: 'left', publish: true });
+    const connection = await peer.connect({ address: ADDRESSES.outside, port: guest.port });
+    await connection.say('PUT 0 1\n');
+    await connection.hasReceivedText(done);
+    assert.equal((await gateway.tryCli('guests', 'rm', guest.name)).stderr.split(':')[1], ' KEDGE_GUEST_RUNNING');
+    const { stderr } = await hosts.agents.a.tryCli(['checkpoint', guest.name, '-o', image], { timeout: PATIENCE });
+    assert.match(stderr, /^kedge: KEDGE_LINK_BROKEN: /);
+    assert.equal((await hosts.agents.a.running.ended).signal, 'SIGKILL');
+    await guest.untilFlow(({ frozen }) => frozen);
+    // The next agent says what there is to do.
+    const agent = await hosts.restartAgent('a');
+    await waitFor(() => agent.running.stderr.includes(`gateway guests rm ${guest.name}`), {
+      what: 'a word about it',
+    });
+
+    assert.equal(await gateway.cli('guests', 'rm', guest.name), `${guest.name}\n`);
+    await waitFor(async () => (await connection.report()).error === 'ECONNRESET', { what: 'the peer to be told' });
+    const { guests, flows } = await gateway.status();
+    assert.deepEqual([guests, flows], [0, 0]);
+    assert.match((await restore('b')).stderr, /KEDGE_GUEST_UNKNOWN[^]*hint: .*--without-flows/);
+    const again = await hosts.run('stream', { name: guest.name, publish: guest.port });
+    const next = await peer.connect({ address: ADDRESSES.outside, port: guest.port });
+    await next.say('PUT 0 1\n');
+    await next.hasReceivedText(done);
+    // By force also one that runs; its agent finds that out when it is asked.
+    assert.equal(await gateway.cli('guests', 'rm', '--force', guest.name), `${guest.name}\n`);
+    await waitFor(async () => (await next.report()).error === 'ECONNRESET', { what: 'the peer to be told' });
+    await again.stop();
+  });
+
   /** The agent that follows finds what was left and tells the gateway. */
   async function signedOff(host: HostName, name: string): Promise<void> {
     const agent = await hosts.restartAgent(host);

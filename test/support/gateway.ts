@@ -27,6 +27,13 @@ export interface GatewayOptions {
   readonly configFile?: string;
 }
 
+export interface KnownGuest {
+  readonly name: string;
+  readonly state: string;
+  readonly leg: string;
+  readonly publish: readonly { readonly outsidePort: number }[];
+}
+
 export interface Answer {
   readonly status: number;
   readonly body: unknown;
@@ -121,8 +128,8 @@ export class Gateway {
     return (await this.#ok(`/v1/flows/${id}`)) as FlowDetail;
   }
 
-  async guests(): Promise<{ readonly name: string; readonly state: string; readonly leg: string }[]> {
-    return ((await this.#ok('/v1/guests')) as { guests: { name: string; state: string; leg: string }[] }).guests;
+  async guests(): Promise<KnownGuest[]> {
+    return ((await this.#ok('/v1/guests')) as { guests: KnownGuest[] }).guests;
   }
 
   async status(): Promise<GatewayStatus> {

@@ -77,7 +77,8 @@ export class Topology {
       await run([SCRIPT, 'up', topology.name, ...(options.mtu === undefined ? [] : ['--mtu', String(options.mtu)])]);
       if (options.offload === 'off') await topology.script('offload', 'off');
     } catch (error) {
-      await topology.down();
+      // Why it is not up says more than why it is not down.
+      await topology.down().catch(() => undefined);
       throw error;
     }
     return topology;

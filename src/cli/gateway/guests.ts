@@ -1,6 +1,7 @@
-/** `gateway guests list`. */
+/** `gateway guests list` and `gateway guests rm`. */
 import type { CommandContext } from '@stricli/core';
 import { buildCommand, buildRouteMap } from '@stricli/core';
+import { KedgeError } from '../../errors.ts';
 import type { GuestSummary } from '../../gateway/admin/schema.ts';
 import { renderTable } from '../table.ts';
 import type { ConnectFlags, OutputFlags } from './options.ts';
@@ -42,4 +43,48 @@ const list = buildCommand<ConnectFlags & OutputFlags, [], CommandContext>({
   docs: { brief: 'Lists guests' },
 });
 
-export const guests = buildRouteMap({ routes: { list }, docs: { brief: 'Guests of this gateway' } });
+/** The guest that is meant by an id, a name or an address. Throws KEDGE_GUEST_UNKNOWN, KEDGE_GUEST_AMBIGUOUS. */
+export function findGuest(guests: readonly GuestSummary[], word: string): GuestSummary {
+  const byId = guests.filter(({ id, address }) => id === word || address === word);
+  const [found, another] = byId.length > 0 ? byId : guests.filter(({ name }) => name === word);
+  if (found === undefined)
+    throw new KedgeError('KEDGE_GUEST_UNKNOWN', `the gateway has no guest called ${word}`, {
+      hint: 'gateway guests list shows them',
+    });
+  if (another !== undefined)
+    throw new KedgeError('KEDGE_GUEST_AMBIGUOUS', `several guests are called ${word}`, {
+      hint: 'name one by its id or address: gateway guests list',
+    });
+  return found;
+}
+
+const rm = buildCommand<ConnectFlags & { readonly force: boolean }, [string], CommandContext>({
+  async func({ force, ...flags }, word) {
+    const { name } = await withGateway(flags, async (gateway) => {
+      const guest = findGuest(await gateway.guests(), word);
+      await gateway.remove(guest.id, { epoch: guest.epoch, force });
+      return guest;
+    });
+    this.process.stdout.write(`${name}\n`);
+  },
+  parameters: {
+    flags: {
+      force: { kind: 'boolean', brief: 'Also one that runs, or is being restored', default: false },
+      socket: socketFlag,
+    },
+    aliases: { f: 'force' },
+    positional: {
+      kind: 'tuple',
+      parameters: [{ brief: 'Id, name or address of the guest', parse: String, placeholder: 'name' }],
+    },
+  },
+  docs: {
+    brief: 'Gives up a guest that nobody will continue',
+    fullDescription: [
+      'Gives up a guest that nobody will continue: one that is frozen or sealed, whose agent or image is lost.',
+      'Its peers find their connections reset, its name, address and ports are free, and an image of it can only be restored without flows.',
+    ].join('\n'),
+  },
+});
+
+export const guests = buildRouteMap({ routes: { list, rm }, docs: { brief: 'Guests of this gateway' } });

@@ -10,10 +10,11 @@ import { agentFlag, guestArgument, withAgent } from './options.ts';
 type CheckpointFlags = AgentFlags & { readonly output: string; readonly leaveRunning: boolean };
 
 /** The agent failed when the file was there already: what becomes of it depends on whether the guest goes on. */
-async function withoutAgent(error: unknown, output: string): Promise<unknown> {
+async function withoutAgent(error: unknown, { output, leaveRunning }: CheckpointFlags): Promise<unknown> {
   if (error instanceof KedgeError && error.code === 'KEDGE_LINK_BROKEN') {
     const { code, message, cause } = error;
-    const hint = `the agent died, but the image was written: kedge restore ${output}`;
+    const how = leaveRunning ? 'kedge restore --without-flows' : 'kedge restore';
+    const hint = `the agent died, but the image was written: ${how} ${output}`;
     return new KedgeError(code, message, { hint, cause });
   }
   // The guest goes on, and the file would be its life of a moment ago.
@@ -35,7 +36,7 @@ export const checkpoint = buildCommand<CheckpointFlags, [string], CommandContext
       );
       this.process.stdout.write(`${output}: ${bytes} bytes\n`);
     } catch (error) {
-      throw written ? await withoutAgent(error, output) : error;
+      throw written ? await withoutAgent(error, flags) : error;
     }
   },
   parameters: {

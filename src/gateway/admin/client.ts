@@ -28,6 +28,7 @@ import type {
   Health,
   RegisterBody,
   RegisterResult,
+  RemoveBody,
   Status,
 } from './schema.ts';
 
@@ -88,6 +89,14 @@ export class GatewayClient {
   /** The guest has ended: peers of flows that are still open get a RST. */
   async unregister(id: string, body: EpochBody): Promise<void> {
     await this.#call('DELETE', guestPath(id), body);
+  }
+
+  /**
+   * Gives up a guest that nobody will continue: peers of its open connections get a RST, its address and ports are free. One that
+   * runs, or is being restored, is refused (KEDGE_GUEST_RUNNING, KEDGE_GUEST_BUSY) unless forced.
+   */
+  async remove(id: string, body: RemoveBody): Promise<void> {
+    await this.#verb(id, 'remove', body);
   }
 
   /** Whether every flow of the guest can move; KEDGE_FLOW_UNMOVABLE names the one that cannot. Changes nothing. */

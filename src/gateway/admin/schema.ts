@@ -229,6 +229,12 @@ export type RegisterResult = Static<typeof RegisterResult>;
 export const EpochBody = Body({ epoch: Epoch });
 export type EpochBody = Static<typeof EpochBody>;
 
+export const RemoveBody = Body({
+  epoch: Epoch,
+  force: Type.Optional(Type.Boolean({ description: 'also one that runs, or is being restored' })),
+});
+export type RemoveBody = Static<typeof RemoveBody>;
+
 export const CheckResult = Type.Object({ movable: Type.Literal(true) });
 export type CheckResult = Static<typeof CheckResult>;
 
@@ -315,6 +321,7 @@ type OfGuest<T> = { readonly id: string } & T;
 export type ControlVerbs = {
   register: { args: RegisterBody; result: RegisterResult };
   unregister: { args: OfGuest<EpochBody>; result: Empty };
+  remove: { args: OfGuest<RemoveBody>; result: Empty };
   check: { args: OfGuest<EpochBody>; result: CheckResult };
   freeze: { args: OfGuest<EpochBody>; result: FreezeResult };
   export: { args: OfGuest<ExportBody>; result: ExportResult };

@@ -33,6 +33,7 @@ import {
   Health,
   RegisterBody,
   RegisterResult,
+  RemoveBody,
   Status,
 } from './schema.ts';
 import type { ControlVerbs, FlowSummary, GuestSummary } from './schema.ts';
@@ -72,6 +73,8 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
   KEDGE_ADDRESS_IN_USE: 409,
   KEDGE_PORT_IN_USE: 409,
   KEDGE_GUEST_EXISTS: 409,
+  KEDGE_GUEST_RUNNING: 409,
+  KEDGE_GUEST_BUSY: 409,
   KEDGE_GUEST_NOT_RUNNING: 409,
   KEDGE_GUEST_NOT_FROZEN: 409,
   KEDGE_GUEST_SEALED: 409,
@@ -149,6 +152,11 @@ export async function createAdminServer(options: AdminOptions) {
       );
       typed.delete('/guests/:id', { schema: { ...verbOf('the guest has ended', Empty), body: EpochBody } }, (request) =>
         call('unregister', { ...request.body, id: request.params.id }),
+      );
+      typed.post(
+        '/guests/:id/remove',
+        { schema: { ...verbOf('an operator gives the guest up', Empty), body: RemoveBody } },
+        (request) => call('remove', { ...request.body, id: request.params.id }),
       );
       typed.post(
         '/guests/:id/export',

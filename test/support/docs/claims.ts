@@ -26,18 +26,23 @@ export function missingFiles({ name, text }: Document): string[] {
   return [...links.map((link) => `${name}: no ${link}`), ...missing.map((path) => `${name}: no ${path}`)];
 }
 
-/** `make NAME` of which there is no such target. */
-export function missingTargets({ name, text }: Document): string[] {
-  const makefile = readFileSync(join(PROJECT, 'Makefile'), 'utf8');
-  const targets = new Set([...makefile.matchAll(/^([a-z][\w-]*):/gm)].map((match) => match[1]));
-  const blocks = blocksOf(text).map((block) => block.text);
-  const named = [proseOf(text), ...blocks].flatMap((part) => [
-    ...part.matchAll(/(?:^|[`'"]| {4})make ([a-z][\w-]*)/gm),
+/** Programs of the project that a document tells of: `make TARGET` and `bin/node FILE`, in prose or in a block that is not typed. */
+export function mentioned({ text }: Document): string[] {
+  const blocks = blocksOf(text).filter(({ directive }) => directive === undefined);
+  const parts = [proseOf(text), ...blocks.map((block) => block.text)];
+  const named = parts.flatMap((part) => [
+    ...part.matchAll(/(?:^|[`'"]| {4})(make [a-z][\w-]*|bin\/node [\w./-]+\.ts)/gm),
   ]);
-  return named
-    .map((match) => match[1] ?? '')
-    .filter((target) => !targets.has(target))
-    .map((t) => `${name}: no make ${t}`);
+  return named.map((match) => match[1] ?? '');
+}
+
+/** `make NAME` of which there is no such target. */
+export function missingTargets(document: Document): string[] {
+  const makefile = readFileSync(join(PROJECT, 'Makefile'), 'utf8');
+  const targets = new Set([...makefile.matchAll(/^([a-z][\w-]*):/gm)].map((match) => `make ${match[1]}`));
+  return mentioned(document)
+    .filter((command) => command.startsWith('make ') && !targets.has(command))
+    .map((command) => `${document.name}: no ${command}`);
 }
 
 /** First words of lines that are commands. */

@@ -25,9 +25,8 @@ async function recordDemo(): Promise<void> {
   await writeFile(readme, withGenerated(await readFile(readme, 'utf8'), 'recording', recordingBlock(recording)));
 }
 
-async function recordDocument(name: string): Promise<void> {
-  const file = join(PROJECT, name);
-  const markdown = await readFile(file, 'utf8');
+/** The document with what its commands print now. */
+export async function recordedDocument(name: string, markdown: string): Promise<string> {
   const lines: (string | undefined)[] = markdown.split('\n');
   const insert = new Map<number, readonly string[]>();
   for (const { step, printed } of await runDocument(name, markdown, { record: true })) {
@@ -37,8 +36,12 @@ async function recordDocument(name: string): Promise<void> {
     step.output.forEach((_, i) => (lines[first + i] = undefined));
     insert.set(first - 1, [...printed, ...(step.output.at(-1) === '' ? [''] : [])]);
   }
-  const text = lines.flatMap((line, i) => [...(line === undefined ? [] : [line]), ...(insert.get(i) ?? [])]);
-  await writeFile(file, text.join('\n'));
+  return lines.flatMap((line, i) => [...(line === undefined ? [] : [line]), ...(insert.get(i) ?? [])]).join('\n');
+}
+
+async function recordDocument(name: string): Promise<void> {
+  const file = join(PROJECT, name);
+  await writeFile(file, await recordedDocument(name, await readFile(file, 'utf8')));
 }
 
 if (import.meta.main)

@@ -10,7 +10,7 @@ import { Desk, type Terminal } from './terminal.ts';
 import { linesOf, sameOutput, stepsOf, type Step } from './transcript.ts';
 
 /** For one command, on a machine that does much else, milliseconds. */
-const PATIENCE = 120_000;
+const PATIENCE = 60_000;
 
 const TWO_HOSTS = join(PROJECT, 'netns-scripts', 'two-hosts.sh');
 

@@ -180,6 +180,38 @@ describe('kedge', { concurrency: 2 }, () => {
     await kedge('stop', 'original');
   });
 
+  test('restore --without-flows beside the original: other ports, or none', async () => {
+    await kedge('run', '-d', '--name', 'first', '-p', '8080:80', '-p', '53/udp', 'ticks.wasm');
+    await kedge('checkpoint', 'first', '--leave-running', '-o', 'first.kedge');
+    const restore = (...flags: string[]) => kedge('restore', '-d', ...flags, 'first.kedge');
+    const refused = await restore('--without-flows');
+    assert.deepEqual([refused.code, refused.stdout], [1, '']);
+    assert.match(refused.stderr, /^kedge: KEDGE_PORT_IN_USE: [^]*hint: .*--publish .*--no-publish/);
+    const publishes = async (...flags: string[]): Promise<string[]> => {
+      const { code, stdout, stderr } = await restore('--without-flows', ...flags);
+      assert.equal(code, 0, stderr);
+      const guest = hosts.gateway.guests().find(({ name }) => name === stdout.trim());
+      const { publish } = await listed(hosts.a, stdout.trim());
+      assert.deepEqual(guest?.publish, publish);
+      await kedge('stop', stdout.trim());
+      return publish.map(({ proto, outsidePort, guestPort }) => `${outsidePort}:${guestPort}/${proto}`);
+    };
+    assert.deepEqual(await publishes('--publish', '8081:80', '-p', '54:53/udp'), ['8081:80/tcp', '54:53/udp']);
+    assert.deepEqual(await publishes('--no-publish'), []);
+    await kedge('stop', 'first');
+    assert.deepEqual(await publishes(), ['8080:80/tcp', '53:53/udp']);
+    for (const [flags, says] of [
+      [['--no-publish'], /--no-publish needs --without-flows/],
+      [['-p', '81:80'], /--publish needs --without-flows/],
+      [['--without-flows', '-p', '81:80', '--no-publish'], /exclude each other/],
+      [['--without-flows', '-p', '0:80'], /no port from 1 to 65535/],
+    ] as const) {
+      const { code, stdout, stderr } = await restore(...flags);
+      assert.deepEqual([code, stdout], [2, '']);
+      assert.match(stderr, says);
+    }
+  });
+
   test('checkpoint: a file that cannot be written leaves the guest running, and nothing behind', async () => {
     await kedge('run', '-d', '--name', 'kept', 'ticks.wasm');
     const files = readdirSync(directory);

@@ -73,6 +73,7 @@ describe('admin API', () => {
     const results: { [V in keyof ControlVerbs]: ControlVerbs[V]['result'] } = {
       register: { guest: GUEST },
       unregister: {},
+      remove: {},
       check: { movable: true },
       freeze: { flows: [{ ...brief, proto: 'tcp', state: 'ESTABLISHED' }] },
       export: { settled: false, reasons: ['an ACK shows 3 bytes more'] },
@@ -93,6 +94,7 @@ describe('admin API', () => {
     assert.equal(await client.detach(id, epoch), undefined);
     assert.equal(await client.abort(id, epoch), undefined);
     assert.equal(await client.unregister(id, epoch), undefined);
+    assert.equal(await client.remove(id, { ...epoch, force: true }), undefined);
     assert.deepEqual(fake.calls, [
       { verb: 'register', args: body },
       { verb: 'check', args: { ...epoch, id } },
@@ -104,6 +106,7 @@ describe('admin API', () => {
       { verb: 'detach', args: { ...epoch, id } },
       { verb: 'abort', args: { ...epoch, id } },
       { verb: 'unregister', args: { ...epoch, id } },
+      { verb: 'remove', args: { ...epoch, id, force: true } },
     ]);
     fake.answer = () => ({ guest: GUEST });
     assert.deepEqual((await raw(fake.socket, 'POST', '/v1/guests', JSON.stringify(body)))[0], 201);
@@ -225,6 +228,7 @@ describe('admin API', () => {
         '/v1/guests/{id}/detach post',
         '/v1/guests/{id}/export post',
         '/v1/guests/{id}/freeze post',
+        '/v1/guests/{id}/remove post',
         '/v1/guests/{id}/seal post',
         '/v1/health get',
         '/v1/status get',

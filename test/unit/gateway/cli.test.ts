@@ -5,8 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { formatAge, formatPairs } from '../../../src/cli/gateway/options.ts';
+import { findGuest } from '../../../src/cli/gateway/guests.ts';
 import { parseState } from '../../../src/cli/gateway/flows.ts';
 import { renderTable } from '../../../src/cli/table.ts';
+import { KedgeError } from '../../../src/errors.ts';
 import { VERSION } from '../../../src/version.ts';
 import { FLOW, FakeGateway, GUEST, STATUS } from './admin-fake.ts';
 
@@ -91,6 +93,33 @@ describe('gateway', { concurrency: 2 }, () => {
     assert.deepEqual(JSON.parse(json.stdout), { guests: [GUEST] });
   });
 
+  test('guests rm: by name, id or address; what is refused is said', async () => {
+    const { id } = GUEST;
+    for (const word of ['chat', id, '100.64.0.1'])
+      assert.deepEqual(await gateway(['guests', 'rm', word], env), { code: 0, stdout: 'chat\n', stderr: '' });
+    assert.deepEqual((await gateway(['guests', 'rm', '--force', 'chat'], env)).code, 0);
+    assert.deepEqual((await gateway(['guests', 'rm', 'chat', '-f'], env)).code, 0);
+    const args = { id, epoch: GUEST.epoch };
+    assert.deepEqual(
+      fake.calls.splice(0),
+      [false, false, false, true, true].map((force) => ({ verb: 'remove', args: { ...args, force } })),
+    );
+    const unknown = await gateway(['guests', 'rm', 'nobody'], env);
+    assert.deepEqual([unknown.code, unknown.stdout], [1, '']);
+    assert.match(unknown.stderr, /^gateway: KEDGE_GUEST_UNKNOWN: .* nobody\n {2}hint: gateway guests list/);
+    assert.deepEqual(fake.calls, []);
+    fake.answer = () => {
+      throw new KedgeError('KEDGE_GUEST_RUNNING', 'guest chat is running on leg a', { hint: 'kedge stop' });
+    };
+    const refused = await gateway(['guests', 'rm', 'chat'], env);
+    fake.answer = () => ({});
+    assert.deepEqual(refused, {
+      code: 1,
+      stdout: '',
+      stderr: 'gateway: KEDGE_GUEST_RUNNING: guest chat is running on leg a\n  hint: kedge stop\n',
+    });
+  });
+
   test('status', async () => {
     const { code, stdout } = await gateway(['status'], env);
     assert.equal(code, 0);
@@ -122,6 +151,8 @@ describe('gateway', { concurrency: 2 }, () => {
     ['an output there is not', ['flows', 'list', '-o', 'xml'], /table\|json/],
     ['an id that is no number', ['flows', 'show', '7x'], /"7x" is no id/],
     ['no id', ['flows', 'show'], /id/],
+    ['no guest to remove', ['guests', 'rm'], /name/],
+    ['two guests to remove', ['guests', 'rm', 'a', 'b'], /b|Too many/],
     ['too many arguments', ['flows', 'show', '7', '8'], /8|Too many/],
     ['run without a config', ['run'], /--config/],
   ] as const) {
@@ -192,4 +223,14 @@ test('ages have two units at most', () => {
 test('a state in any case', () => {
   assert.equal(parseState('time-wait'), 'TIME-WAIT');
   assert.throws(() => parseState('TIMEWAIT'));
+});
+
+test('a guest by id or address before one by name; of two by one name none', () => {
+  const other = { ...GUEST, id: '00000000-9dc0-11d1-b245-5ffdce74fad2', address: '100.64.0.2' };
+  assert.equal(findGuest([GUEST, other], other.id), other);
+  assert.equal(findGuest([other, GUEST], GUEST.address), GUEST);
+  const named = { ...other, name: GUEST.id };
+  assert.equal(findGuest([named, GUEST], GUEST.id), GUEST);
+  assert.throws(() => findGuest([GUEST, other], 'chat'), { code: 'KEDGE_GUEST_AMBIGUOUS' });
+  assert.throws(() => findGuest([], 'chat'), { code: 'KEDGE_GUEST_UNKNOWN' });
 });

@@ -89,6 +89,9 @@ export class FakeGateway {
     const address = body.address ?? `127.77.${this.#net}.${(this.#last += 1)}`;
     if ([...this.#guests.values()].some((guest) => guest.address === address)) throw refuse('KEDGE_ADDRESS_IN_USE');
     const { id, name, leg, publish } = body;
+    const taken = this.guests().flatMap((guest) => guest.publish);
+    if (publish.some((p) => taken.some((q) => p.proto === q.proto && p.outsidePort === q.outsidePort)))
+      throw refuse('KEDGE_PORT_IN_USE');
     const guest: Entry = { id, name, leg, publish, address, epoch: 1, state: 'running', nextLeg: undefined };
     this.#guests.set(id, guest);
     return { ...guest, flows: 0 };
