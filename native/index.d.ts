@@ -78,7 +78,7 @@ export class FastPathFlows {
    * was counted; -1 as `seen`: in any case. 1 when it is carried, else 0.
    */
   admit(slot: number, record: Float64Array, seen: number): number;
-  /** 1 when the kernel carries the flow: it stops to with the first packet that it passes on, which is then the first counted. */
+  /** 1 when the kernel carries the flow: it stops to with the first packet that it passes on, which is then the first counted. After 0 no packet is being carried. */
   isLive(slot: number): number;
   /** Raises what the kernel knows to the record's, and the record to what the kernel knows; counts are taken away. */
   exchange(slot: number, record: Float64Array): number;

@@ -159,8 +159,10 @@ export class FastPath {
       f.tries[flow] = 0;
     }
     if (!isCarried(f, flow)) return;
+    // Asked first: when it is not, packets on other processors that still saw it live are through, and have shown what they had.
+    const live = this.#flows?.isLive(flow) === 1;
     this.#exchange(flow);
-    if (this.#flows?.isLive(flow) === 1) return;
+    if (live) return;
     // The kernel has let go of it with this very packet.
     f.fast[flow] = COUNTED;
     f.seen[flow] = 1;

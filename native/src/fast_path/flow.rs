@@ -153,9 +153,14 @@ impl Flow {
         true
     }
 
-    /// Whether packets may pass. The kernel may take it back with each of them.
+    /// Whether packets may pass. The kernel may take it back with each of them. When it has, those that were beside the one that
+    /// did it are through when this returns, and what they showed can be read.
     pub fn is_live(&self) -> bool {
-        self.gate.load(SeqCst) & LIVE != 0
+        if self.gate.load(SeqCst) & LIVE != 0 {
+            return true;
+        }
+        self.drain();
+        false
     }
 
     /// Raises what is here to what the caller knows, and gives what both know; counts are taken away.
@@ -184,6 +189,11 @@ impl Flow {
     /// Lets no further packet pass; when it returns, nothing changes here any more.
     pub fn withdraw(&self) {
         self.gate.store(0, SeqCst);
+        self.drain();
+    }
+
+    /// Waits for packets that saw the flow live.
+    fn drain(&self) {
         // The kernel's program runs to its end without a pause, a microsecond at most.
         let mut spins = 0;
         while self.busy.load(SeqCst) != 0 {

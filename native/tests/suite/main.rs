@@ -2,6 +2,7 @@
 //! namespace of its own thread, which disappears with the thread.
 
 mod batch;
+mod fast_path;
 mod interrupt;
 mod poll;
 mod socket;

@@ -245,6 +245,17 @@ describe('a carried flow', () => {
     assert.equal(s.kernel.asked.at(-1), 'admit 1');
   });
 
+  test('a packet on another processor may be carried while one takes the flow back: what it shows is not lost', () => {
+    const s = new Setting();
+    s.admit();
+    const marked = s.kernel.toPump(s.flow);
+    s.kernel.finishing = () => s.kernel.carry(s.flow, { rcvNxt: 1700, packetsIn: 1 });
+    const before = s.f.packetsIn[s.flow]!;
+    s.pump(marked);
+    s.fast.admit(true);
+    assert.deepEqual([s.f.rcvNxt[s.flow], s.f.packetsIn[s.flow]], [1700, before + 1]);
+  });
+
   test('what is not counted comes to the pump while the kernel goes on to carry', () => {
     const s = new Setting();
     s.admit();
