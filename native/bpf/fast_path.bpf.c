@@ -14,7 +14,8 @@
  * the gateway has seen as many as went there, and opens the gate again. For a flow that was never carried the count begins with a
  * packet that is marked by the reserved bit of the IPv4 flags (RFC 791: zero), which the gateway takes off again.
  *
- * To take a flow back, the gateway clears `gate` and waits until `busy` is 0. Both sides use sequentially consistent atomics,
+ * To take a flow back, the gateway clears `gate` and waits until `busy` is 0; it waits too where a packet has let go of a flow, for
+ * those that were carried beside it. Both sides use sequentially consistent atomics,
  * so either this program sees that the flow is not live, or the gateway sees that it is busy.
  *
  * Limits. IPv4 without options, Ethernet without VLAN tags. A checksum is trusted when it is still to be made (a local sender, GRO),
@@ -23,6 +24,7 @@
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/tcp.h>
@@ -255,7 +257,25 @@ static __always_inline bool verify(struct __sk_buff *skb, const struct segment *
 	return fold((__u32)sum) == 0xffff;
 }
 
-/* Whether the sums are right, or not made yet. What nobody has verified is not believed. */
+/*
+ * Whether a checksum that looks like the sum of the pseudo header is still to be made, which only the kernel knows: then it leaves it
+ * alone where anything else has changed. After this, pointers into the packet are no longer good.
+ */
+static __always_inline bool to_be_made(struct __sk_buff *skb, __u16 before)
+{
+	__u16 after;
+	if (bpf_l4_csum_replace(skb, TCP_CHECK_AT, 0, 1, 0) || bpf_skb_load_bytes(skb, TCP_CHECK_AT, &after, sizeof after))
+		return false;
+	if (after == before)
+		return true;
+	bpf_skb_store_bytes(skb, TCP_CHECK_AT, &before, sizeof before, 0);
+	return false;
+}
+
+/*
+ * Whether the sums are right, or not made yet. What nobody has verified is not believed. After this, pointers into the packet are no
+ * longer good.
+ */
 static __always_inline bool trust_sums(struct __sk_buff *skb, struct segment *s)
 {
 	__u64 sum = 0;
@@ -265,7 +285,9 @@ static __always_inline bool trust_sums(struct __sk_buff *skb, struct segment *s)
 	if (fold(sum) != 0xffff)
 		return false;
 	/* One that is still to be made holds the sum of the pseudo header. */
-	return fold(pseudo_sum(s)) == s->tcp->check || bpf_csum_level(skb, BPF_CSUM_LEVEL_QUERY) >= 0 || verify(skb, s);
+	if (fold(pseudo_sum(s)) == s->tcp->check)
+		return to_be_made(skb, s->tcp->check);
+	return bpf_csum_level(skb, BPF_CSUM_LEVEL_QUERY) >= 0 || verify(skb, s);
 }
 
 /* Where the routes of a TUN device lead. Addresses are those after translation. */
@@ -502,10 +524,32 @@ static __always_inline void mark(struct iphdr *ip)
 	ip->check = (__u16)~fold((__u64)(__u16)~ip->check + (__u16)~before + ip->frag_off);
 }
 
+/* Additions whose result is used are full barriers on every machine; those whose result is not are none on arm64. */
+static __always_inline void add_in_order(__u32 *place, __s32 more)
+{
+	__u64 before = __sync_fetch_and_add(place, more);
+	asm volatile("" : : "r"(before));
+}
+
+/* A live flow is the gateway's with this packet, which is the first that is counted, unless one on another processor was. */
+static __always_inline void let_go(struct flow *f)
+{
+	for (int i = 0; i < RAISE_TRIES; i++) {
+		__u64 gate = *(volatile __u64 *)&f->gate;
+		if (!(gate & FLOW_LIVE))
+			break;
+		if (__sync_val_compare_and_swap(&f->gate, gate, 1) == gate)
+			return;
+	}
+	__sync_fetch_and_and(&f->gate, ~FLOW_LIVE);
+	__sync_fetch_and_add(&f->gate, 1);
+}
+
 static __always_inline int handle(struct __sk_buff *skb, __u32 direction)
 {
 	struct segment s = {};
-	if (!read_segment(skb, &s))
+	/* What a device only overhears is for somebody else. */
+	if (skb->pkt_type != PACKET_HOST || !read_segment(skb, &s))
 		return PASS;
 	struct flow_key key = {
 		.source = s.ip->saddr,
@@ -522,22 +566,20 @@ static __always_inline int handle(struct __sk_buff *skb, __u32 direction)
 		return PASS;
 
 	int verdict = PASS;
-	__sync_fetch_and_add(&f->busy, 1);
-	/* The additions are full barriers: what is read of the flow is read after them. */
+	add_in_order(&f->busy, 1);
+	/* What is read of the flow is read after these two. */
 	__u64 gate = __sync_fetch_and_add(&f->gate, 1);
 	if (gate == FLOW_ARMED)
 		mark(s.ip);
 	if (gate & FLOW_LIVE) {
 		f->last_seen = (__s64)bpf_ktime_get_ns();
-		if (plain_flags(s.tcp) && read_options(skb, &s) && trust_sums(skb, &s))
+		if (plain_flags(s.tcp) && trust_sums(skb, &s) && read_segment(skb, &s) && read_options(skb, &s))
 			verdict = direction == TO_PEER ? to_peer(skb, &s, f) : to_guest(skb, &s, f);
-		if (verdict == PASS) {
-			/* This one is the first that is counted. */
-			__sync_fetch_and_and(&f->gate, 0);
-			__sync_fetch_and_add(&f->gate, 1);
-		}
+		if (verdict == PASS)
+			let_go(f);
 	}
-	__sync_fetch_and_sub(&f->busy, 1);
+	/* All that was noted is there before this. */
+	add_in_order(&f->busy, -1);
 	return verdict;
 }
 
