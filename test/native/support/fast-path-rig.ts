@@ -124,8 +124,9 @@ export class Rig {
     this.#exchange.stdin.write(`${way} ${line}\n`);
     const came: { vnet: number[]; ip: number[] }[] = [];
     for (;;) {
-      const { value, done } = await this.#lines.next();
-      if (done === true) throw new Error('the exchange ended');
+      const next = await this.#lines.next();
+      if (next.done === true) throw new Error('the exchange ended');
+      const { value } = next;
       if (value === '') return came;
       const bytes = [...Buffer.from(value, 'hex')];
       came.push({ vnet: bytes.slice(0, VNET), ip: bytes.slice(VNET + ETHERNET) });
