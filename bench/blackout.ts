@@ -18,8 +18,11 @@ const MOVES = QUICK ? 2 : 40;
 /** The first moves compile what is not compiled yet on either host. */
 const WARM = QUICK ? 1 : 4;
 const PORT = 7000;
-/** Undisturbed time between two moves, milliseconds; the baseline is taken from its middle. */
-const BETWEEN = 400;
+/**
+ * Undisturbed time between two moves, milliseconds; the baseline is taken from its middle. An agent that has just given a guest away or
+ * taken one in makes the next worker ready.
+ */
+const BETWEEN = 1000;
 
 type Stretch = { readonly from: number; readonly to: number };
 

@@ -7,7 +7,7 @@
  *
  * `ended` is final. A guest that lingers has no code left to run, but connections whose peers lack bytes; it can still move.
  */
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import type { InstrumentedModule, Outcome, StopSignal } from '../engine/engine.ts';
 import { createStopSignal } from '../engine/stop.ts';
 import { KedgeError, isErrorCode } from '../errors.ts';
@@ -15,7 +15,8 @@ import { failed, native } from '../native.ts';
 import type { WakeFd } from '../native.ts';
 import { closeLeft, createAccount } from './descriptors.ts';
 import { logCost } from './protocol.ts';
-import type { Requests, WorkerMessage, WorkerStart } from './protocol.ts';
+import type { Requests, WorkerBegin, WorkerMessage, WorkerStart } from './protocol.ts';
+import { startWorker } from './spare.ts';
 
 /** How a guest's code ended. */
 export type GuestEnd =
@@ -36,6 +37,8 @@ export type GuestOptions = Omit<WorkerStart, 'stop' | 'wakeFd' | 'descriptors' |
   readonly onLog: (stream: 'stdout' | 'stderr', bytes: Uint8Array) => void;
   /** Called on every change of state. */
   readonly onState: (state: GuestState) => void;
+  /** A worker of a `SpareWorker`; without it the guest waits for a new one. */
+  readonly worker?: Worker;
   /** How long a stop may take before the guest counts as stuck, milliseconds. */
   readonly stopLimit?: number;
 };
@@ -65,40 +68,41 @@ export class Guest {
   #state: GuestState = { name: 'preparing' };
   #onStopped: ((result: 'stopped' | 'ended') => void)[] = [];
 
-  /** Starts the worker, which compiles the module at once. Nothing runs until `start` or `restore`. */
+  /** Its worker compiles the module at once. Nothing runs until `start` or `restore`. Throws KEDGE_GUEST_CRASHED. */
   constructor(options: GuestOptions) {
     const wake = native.wakeCreate();
     if (failed(wake)) throw new KedgeError('KEDGE_INTERNAL', `no wake descriptor: errno ${-wake}`);
     this.#wake = wake;
     this.#stop = createStopSignal();
     this.#options = options;
-    const { instrumented, module, address, args, environ, preopens } = options;
-    const workerData: WorkerStart = {
-      instrumented,
-      module,
-      address,
-      args,
-      environ,
-      preopens,
-      stop: this.#stop.handle,
-      wakeFd: wake,
-      descriptors: this.#descriptors,
-      logOutstanding: this.#logOutstanding.buffer,
-    };
-    const suffix = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
     // Whoever cares awaits it; nobody has to.
     this.#ready.promise.catch(() => undefined);
     try {
-      this.#worker = new Worker(new URL(`./worker.${suffix}`, import.meta.url), { workerData });
-    } catch (cause) {
+      this.#worker = options.worker ?? startWorker();
+    } catch (error) {
       native.fdClose(wake);
-      throw new KedgeError('KEDGE_GUEST_CRASHED', `no thread could be started for the guest: ${String(cause)}`, {
-        cause,
-      });
+      throw error;
     }
     this.#worker.on('message', (message: WorkerMessage) => this.#take(message));
     this.#worker.on('error', (error: Error) => this.#gone({ kind: 'crashed', message: error.message }));
     this.#worker.on('exit', () => this.#gone({ kind: 'crashed', message: 'the worker thread ended' }));
+    const { instrumented, module, address, args, environ, preopens } = options;
+    const begin: WorkerBegin = {
+      do: 'begin',
+      args: {
+        instrumented,
+        module,
+        address,
+        args,
+        environ,
+        preopens,
+        stop: this.#stop.handle,
+        wakeFd: wake,
+        descriptors: this.#descriptors,
+        logOutstanding: this.#logOutstanding.buffer,
+      },
+    };
+    this.#worker.postMessage(begin);
   }
 
   get state(): GuestState {

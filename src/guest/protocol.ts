@@ -5,7 +5,7 @@ import type { FlowReport } from '../wasi-sock/save.ts';
 import type { SavedSockets } from '../wasi-sock/saved.ts';
 import type { SavedWasi } from '../wasi/saved.ts';
 
-/** What the worker is started with. */
+/** Which guest a worker is to be. */
 export type WorkerStart = {
   readonly instrumented: InstrumentedModule;
   /** The original module: its own data segments are the memory an image leaves out. */
@@ -77,6 +77,9 @@ export type Requests = {
 export type WorkerRequest = {
   [K in keyof Requests]: { readonly id: number; readonly do: K; readonly args: Requests[K]['args'] };
 }[keyof Requests];
+
+/** The first message to a worker. */
+export type WorkerBegin = { readonly do: 'begin'; readonly args: WorkerStart };
 
 export type WorkerError = { readonly code: string; readonly message: string; readonly hint: string | undefined };
 

@@ -4,10 +4,12 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { InstrumentedModule, Policy } from '../engine/engine.ts';
+import { v8Engine } from '../engine/v8/engine.ts';
 import { instrument } from '../engine/instrument/instrument.ts';
 import { KedgeError, withHint } from '../errors.ts';
 import type { GatewayClient } from '../gateway/admin/client.ts';
 import { Guest } from '../guest/guest.ts';
+import { SpareWorker } from '../guest/spare.ts';
 import { decodeImage } from '../image/reader.ts';
 import type { Image } from '../image/reader.ts';
 import type { Ipv4 } from '../rewrite/numbers.ts';
@@ -73,6 +75,9 @@ export class Agent {
   readonly #guests = new GuestList();
   /** What must come to its end before the agent does. */
   readonly #underWay = new Set<Promise<unknown>>();
+  /** Guests that are prepared for, and not here yet. */
+  readonly #arriving = new Set<Kept>();
+  readonly #spare = new SpareWorker();
   /** Settles for each guest when it has ended and the gateway knows. */
   readonly #over = new WeakMap<Kept, Promise<void>>();
   #closing = false;
@@ -80,6 +85,7 @@ export class Agent {
   constructor(options: AgentOptions) {
     this.#options = options;
     this.#gateway = options.gateway;
+    this.#spare.refill();
   }
 
   list(): GuestInfo[] {
@@ -100,12 +106,21 @@ export class Agent {
       return await promise;
     } finally {
       this.#underWay.delete(promise);
+      this.#refill();
     }
   }
 
-  #instrument(module: Uint8Array, policy: Policy): Promise<InstrumentedModule> {
+  /** Has a worker in store again, but not at the cost of a guest that is about to arrive. */
+  #refill(): void {
+    if (this.#underWay.size === 0 && this.#arriving.size === 0 && !this.#closing) this.#spare.refill();
+  }
+
+  async #instrument(module: Uint8Array, policy: Policy): Promise<InstrumentedModule> {
     const { cacheDirectory } = this.#options;
-    return instrument(module, policy, cacheDirectory === undefined ? {} : { cacheDirectory });
+    const instrumented = await instrument(module, policy, cacheDirectory === undefined ? {} : { cacheDirectory });
+    // While it is compiled here, V8 gives guests' threads the same code, with all that it has optimised.
+    v8Engine.compile(instrumented);
+    return instrumented;
   }
 
   /** This host's directories under the names a guest from elsewhere knows. Throws KEDGE_PREOPEN_INVALID. */
@@ -125,6 +140,7 @@ export class Agent {
     const address = guestAddress(identity.address);
     const log = new Log();
     const guest = new Guest({
+      worker: this.#spare.take(),
       instrumented: code.instrumented,
       module: code.module,
       address,
@@ -274,9 +290,13 @@ export class Agent {
 
   #arrival(kept: Kept, reserved: Disposable): Arrival {
     let taken = false;
+    this.#arriving.add(kept);
     return {
       take: async (image) => {
-        const times = await this.#bringing(() => this.#take(kept, image));
+        const times = await this.#bringing(async () => {
+          this.#arriving.delete(kept);
+          return await this.#take(kept, image);
+        });
         taken = true;
         // The list has the guest now: before the source hears of it, so that it may come back at once.
         reserved[Symbol.dispose]();
@@ -284,7 +304,9 @@ export class Agent {
       },
       drop: async () => {
         reserved[Symbol.dispose]();
+        this.#arriving.delete(kept);
         if (!taken) await kept.guest.destroy();
+        this.#refill();
       },
     };
   }
@@ -379,5 +401,6 @@ export class Agent {
       }),
     );
     clearTimeout(timer);
+    await this.#spare.close();
   }
 }

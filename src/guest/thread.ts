@@ -1,0 +1,310 @@
+/**
+ * One guest in its worker thread: engine, WASI and sockets live here, and all calls of the guest block only here.
+ *
+ * Theory of operation. While the guest runs, this thread executes nothing else: messages wait. Its keeper stops it by the stop flag
+ * and the wake descriptor; the guest unwinds to its stable point, `start` or `resume` returns, and the event loop takes the
+ * messages that carry out a move. When the guest has ended, connections it closed are looked after by a timer until their peers
+ * have everything.
+ */
+import { createHostCallContext } from '../engine/context.ts';
+import type { CallState, CompiledModule, Instance, Outcome, StopSignal } from '../engine/engine.ts';
+import { stopSignalOf } from '../engine/stop.ts';
+import { v8Engine } from '../engine/v8/engine.ts';
+import { initialMemory } from '../engine/wasm/initial-memory.ts';
+import { KedgeError } from '../errors.ts';
+import { applyDelta, collectDelta } from '../image/memory-delta.ts';
+import { native } from '../native.ts';
+import type { WakeFd } from '../native.ts';
+import type { Ipv4 } from '../rewrite/numbers.ts';
+import type { SocketHost } from '../wasi-sock/core.ts';
+import { SocketTable } from '../wasi-sock/table.ts';
+import type { FlowReport } from '../wasi-sock/save.ts';
+import { Wasi } from '../wasi/imports.ts';
+import type { SavedWasi } from '../wasi/saved.ts';
+import { LOG_LIMIT, logCost } from './protocol.ts';
+import type { RestoredGuest, SavedGuest, WorkerMessage, WorkerRequest, WorkerStart } from './protocol.ts';
+import { accounted } from './descriptors.ts';
+import { checkHandles } from './handles-check.ts';
+
+/** How often an ended guest's connections are looked after, milliseconds. */
+const LINGER_TICK = 50;
+
+type Live = { readonly sockets: SocketTable; readonly wasi: Wasi; readonly instance: Instance };
+
+/** What there is of the guest. `fresh`: nothing yet. `ended`: its code is done, its sockets may linger. */
+type State =
+  | { readonly name: 'fresh' }
+  | ({ readonly name: 'restored' | 'running' | 'stopped'; readonly savedWasi?: SavedWasi } & Live)
+  | { readonly name: 'ended'; readonly sockets: SocketTable; readonly code: number };
+
+export type Say = (message: WorkerMessage, transfer?: ArrayBuffer[]) => void;
+
+export class GuestThread {
+  readonly #given: WorkerStart;
+  readonly #say: Say;
+  readonly #stop: StopSignal;
+  readonly #host: SocketHost;
+  readonly #compiled: CompiledModule;
+  readonly #initial: Uint8Array;
+  readonly #outstanding: Int32Array;
+  #state: State = { name: 'fresh' };
+  #lingerTimer: NodeJS.Timeout | undefined;
+
+  /** Compiles the module. Nothing runs until a request says so. */
+  constructor(given: WorkerStart, say: Say) {
+    this.#given = given;
+    this.#say = say;
+    this.#stop = stopSignalOf(given.stop);
+    this.#host = {
+      native: accounted(native, given.descriptors),
+      wakeFd: given.wakeFd as WakeFd,
+      guestAddress: given.address as Ipv4,
+      now: () => performance.now(),
+    };
+    this.#compiled = v8Engine.compile(given.instrumented);
+    this.#initial = initialMemory(given.module);
+    this.#outstanding = new Int32Array(given.logOutstanding);
+  }
+
+  /**
+   * Walks through what a move does, with nothing in it, so that a move does not wait for the first call of everything: V8 compiles
+   * a function when it is called first.
+   */
+  rehearse(): void {
+    const empty = new SocketTable(this.#host);
+    const first = this.#assemble(empty, undefined);
+    const saved = { ...this.#saveLive(first, []), handles: undefined };
+    const wasi = checkHandles({ version: 1, exited: null, wasi: first.wasi.save(), sockets: empty.save([]) });
+    first.wasi.close();
+    empty.destroy();
+    const sockets = SocketTable.restore(this.#host, wasi.sockets, []);
+    const second = this.#assemble(sockets, wasi.wasi ?? undefined);
+    this.#fill(second.instance, saved);
+    second.wasi.close();
+    sockets.destroy();
+  }
+
+  #live(): Live {
+    const state = this.#state;
+    if (state.name !== 'stopped' && state.name !== 'restored')
+      throw new KedgeError('KEDGE_ENGINE_STATE', `the guest is ${state.name}`);
+    return state;
+  }
+
+  /** Sends output to the keeper, and waits while too much is on its way; a stop does not wait for that. */
+  #print(stream: 'stdout' | 'stderr', bytes: Uint8Array): void {
+    const outstanding = this.#outstanding;
+    Atomics.add(outstanding, 0, logCost(bytes));
+    this.#say({ kind: 'log', stream, bytes });
+    for (
+      let n = Atomics.load(outstanding, 0);
+      n > LOG_LIMIT && !this.#stop.requested();
+      n = Atomics.load(outstanding, 0)
+    )
+      Atomics.wait(outstanding, 0, n, 20);
+  }
+
+  #assemble(sockets: SocketTable, saved: SavedWasi | undefined): Live {
+    const { args, environ, preopens } = this.#given;
+    const context = createHostCallContext();
+    const log = (stream: 'stdout' | 'stderr') => (bytes: Uint8Array) => this.#print(stream, bytes);
+    const wasi = new Wasi({
+      context,
+      stdio: { input: { kind: 'none' }, output: log('stdout'), errors: log('stderr') },
+      args,
+      environ,
+      preopens,
+      sockets,
+      ...(saved === undefined ? {} : { saved }),
+    });
+    return { sockets, wasi, instance: v8Engine.instantiate(this.#compiled, wasi.imports, this.#stop, context) };
+  }
+
+  /** Runs guest code until it stops or ends. */
+  #run(guest: Live, go: () => Outcome): void {
+    this.#state = { name: 'running', ...guest };
+    let outcome: Outcome;
+    try {
+      outcome = go();
+    } catch (error) {
+      return this.#crash(guest, error);
+    }
+    if (outcome.kind === 'stopped') {
+      this.#state = { name: 'stopped', ...guest };
+      return this.#say({ kind: 'outcome', outcome, lingering: 0 });
+    }
+    guest.wasi.close();
+    const lingering = guest.sockets.closeAll();
+    this.#state = { name: 'ended', sockets: guest.sockets, code: outcome.kind === 'exited' ? outcome.code : 134 };
+    this.#say({ kind: 'outcome', outcome, lingering });
+    this.#linger(guest.sockets);
+  }
+
+  /** Frames that lead nowhere, or a fault of the engine: nothing can go on from here, and peers are told by RST. */
+  #crash(guest: Live, error: unknown): void {
+    guest.wasi.close();
+    guest.sockets.destroy();
+    this.#state = { name: 'fresh' };
+    const message = error instanceof KedgeError ? error.message : error instanceof Error ? error.stack : undefined;
+    this.#say({ kind: 'crashed', message: message ?? String(error) });
+  }
+
+  #linger(sockets: SocketTable): void {
+    this.#lingerTimer ??= setInterval(() => {
+      if (sockets.sweep() > 0) return;
+      this.#stopLingering();
+      this.#say({ kind: 'lingered' });
+    }, LINGER_TICK);
+  }
+
+  #stopLingering(): void {
+    clearInterval(this.#lingerTimer);
+    this.#lingerTimer = undefined;
+  }
+
+  #save(flows: readonly FlowReport[]): SavedGuest {
+    if (this.#state.name !== 'ended') return this.#saveLive(this.#live(), flows);
+    const { sockets, code } = this.#state;
+    const { encoding, policy, hash } = this.#given.instrumented;
+    return {
+      frames: { encoding, policy, moduleHash: hash, bytes: new Uint8Array() },
+      call: undefined,
+      globals: [],
+      memory: collectDelta(new Uint8Array(), this.#initial),
+      memoryPages: 0,
+      handles: { version: 1, exited: code, wasi: null, sockets: sockets.save(flows) },
+    };
+  }
+
+  #saveLive({ sockets, wasi, instance }: Live, flows: readonly FlowReport[]): SavedGuest {
+    const { frames, call, globals, memory, memoryPages } = instance.capture();
+    return {
+      frames: { ...frames, bytes: frames.bytes.slice() },
+      call,
+      globals,
+      memory: collectDelta(memory, this.#initial),
+      memoryPages,
+      handles: { version: 1, exited: null, wasi: wasi.save(), sockets: sockets.save(flows) },
+    };
+  }
+
+  #restore(saved: RestoredGuest, flows: readonly FlowReport[] | 'without-flows'): void {
+    if (this.#state.name !== 'fresh') throw new KedgeError('KEDGE_ENGINE_STATE', `the guest is ${this.#state.name}`);
+    const handles = checkHandles(saved.handles);
+    const sockets = SocketTable.restore(this.#host, handles.sockets, flows);
+    try {
+      if (handles.wasi === null) {
+        this.#state = { name: 'ended', sockets, code: handles.exited };
+        return;
+      }
+      const guest = this.#assemble(sockets, handles.wasi);
+      try {
+        this.#fill(guest.instance, saved);
+      } catch (error) {
+        guest.wasi.close();
+        throw error;
+      }
+      this.#state = { name: 'restored', ...guest, savedWasi: handles.wasi };
+    } catch (error) {
+      sockets.destroy();
+      throw error;
+    }
+  }
+
+  #fill(instance: Instance, saved: Omit<RestoredGuest, 'handles'>): void {
+    const { frames, globals, memoryPages } = saved;
+    const memory = instance.growMemory(memoryPages);
+    applyDelta(saved.memory, memory, memoryPages);
+    const call: { call?: CallState } = saved.call === undefined ? {} : { call: saved.call };
+    instance.restore({
+      originalHash: this.#given.instrumented.originalHash,
+      memory,
+      memoryPages,
+      globals,
+      frames,
+      ...call,
+    });
+  }
+
+  /** Goes on after a restore; a guest that had ended before only lingers. */
+  #release(): void {
+    const state = this.#state;
+    if (state.name === 'ended') {
+      state.sockets.release();
+      const outcome = { kind: 'exited', code: state.code } as const;
+      this.#say({ kind: 'outcome', outcome, lingering: state.sockets.sweep() });
+      return this.#linger(state.sockets);
+    }
+    const guest = this.#live();
+    guest.sockets.release();
+    if (state.name === 'restored' && state.savedWasi !== undefined) guest.wasi.continueClock(state.savedWasi);
+    this.#run(guest, () => guest.instance.resume());
+  }
+
+  #resume(): void {
+    if (this.#state.name === 'ended') {
+      this.#state.sockets.thaw();
+      return this.#linger(this.#state.sockets);
+    }
+    const guest = this.#live();
+    guest.sockets.thaw();
+    this.#run(guest, () => guest.instance.resume());
+  }
+
+  #drain() {
+    if (this.#state.name !== 'ended') return this.#live().sockets.drain();
+    this.#stopLingering();
+    return this.#state.sockets.drain();
+  }
+
+  #destroy(): void {
+    this.#stopLingering();
+    const state = this.#state;
+    if (state.name === 'fresh') return;
+    state.sockets.destroy();
+    if (state.name !== 'ended') state.wasi.close();
+    this.#state = { name: 'fresh' };
+  }
+
+  /** Carries out a request. What runs guest code comes after the reply, which must not wait for it. */
+  handle(request: WorkerRequest): void {
+    const { id } = request;
+    let after: (() => void) | undefined;
+    try {
+      switch (request.do) {
+        case 'start': {
+          const guest = this.#assemble(new SocketTable(this.#host), undefined);
+          this.#say({ kind: 'reply', id, result: null });
+          after = () => this.#run(guest, () => guest.instance.start());
+          break;
+        }
+        case 'drain':
+          this.#say({ kind: 'reply', id, result: this.#drain() });
+          break;
+        case 'save': {
+          const result = this.#save(request.args.flows);
+          this.#say({ kind: 'reply', id, result }, [result.memory.buffer as ArrayBuffer]);
+          break;
+        }
+        case 'restore':
+          this.#restore(request.args.saved, request.args.flows);
+          this.#say({ kind: 'reply', id, result: null });
+          break;
+        case 'resume':
+        case 'release':
+          this.#say({ kind: 'reply', id, result: null });
+          after = () => (request.do === 'resume' ? this.#resume() : this.#release());
+          break;
+        case 'destroy':
+          this.#destroy();
+          this.#say({ kind: 'reply', id, result: null });
+          break;
+      }
+    } catch (error) {
+      if (!(error instanceof KedgeError)) throw error;
+      const { code, message, hint } = error;
+      this.#say({ kind: 'error', id, error: { code, message, hint } });
+    }
+    after?.();
+  }
+}
