@@ -37,6 +37,8 @@ type State =
   | ({ readonly name: 'restored' | 'running' | 'stopped'; readonly savedWasi?: SavedWasi } & Live)
   | { readonly name: 'ended'; readonly sockets: SocketTable; readonly code: number };
 
+type Captured = Omit<SavedGuest, 'handles'>;
+
 export type Say = (message: WorkerMessage, transfer?: ArrayBuffer[]) => void;
 
 export class GuestThread {
@@ -49,6 +51,8 @@ export class GuestThread {
   readonly #outstanding: Int32Array;
   #state: State = { name: 'fresh' };
   #lingerTimer: NodeJS.Timeout | undefined;
+  /** Of a guest that stands still, between drain and save. */
+  #captured: Captured | undefined;
 
   /** Compiles the module. Nothing runs until a request says so. */
   constructor(given: WorkerStart, say: Say) {
@@ -122,6 +126,7 @@ export class GuestThread {
 
   /** Runs guest code until it stops or ends. */
   #run(guest: Live, go: () => Outcome): void {
+    this.#captured = undefined;
     this.#state = { name: 'running', ...guest };
     let outcome: Outcome;
     try {
@@ -176,7 +181,7 @@ export class GuestThread {
     };
   }
 
-  #saveLive({ sockets, wasi, instance }: Live, flows: readonly FlowReport[]): SavedGuest {
+  #capture({ instance }: Live): Captured {
     const { frames, call, globals, memory, memoryPages } = instance.capture();
     return {
       frames: { ...frames, bytes: frames.bytes.slice() },
@@ -184,8 +189,25 @@ export class GuestThread {
       globals,
       memory: collectDelta(memory, this.#initial),
       memoryPages,
-      handles: { version: 1, exited: null, wasi: wasi.save(), sockets: sockets.save(flows) },
     };
+  }
+
+  #captureAhead(): void {
+    if (this.#state.name === 'ended') return;
+    try {
+      this.#captured ??= this.#capture(this.#live());
+    } catch (error) {
+      // `save` tries again, and says what is wrong.
+      if (!(error instanceof KedgeError)) throw error;
+    }
+  }
+
+  #saveLive(guest: Live, flows: readonly FlowReport[]): SavedGuest {
+    const captured = this.#captured ?? this.#capture(guest);
+    // Given away: its memory goes with the message.
+    this.#captured = undefined;
+    const handles = { version: 1, exited: null, wasi: guest.wasi.save(), sockets: guest.sockets.save(flows) } as const;
+    return { ...captured, handles };
   }
 
   #restore(saved: RestoredGuest, flows: readonly FlowReport[] | 'without-flows'): void {
@@ -259,6 +281,7 @@ export class GuestThread {
 
   #destroy(): void {
     this.#stopLingering();
+    this.#captured = undefined;
     const state = this.#state;
     if (state.name === 'fresh') return;
     state.sockets.destroy();
@@ -280,6 +303,8 @@ export class GuestThread {
         }
         case 'drain':
           this.#say({ kind: 'reply', id, result: this.#drain() });
+          // While the gateway is asked about the cut: what is captured stays as it is until the guest runs.
+          after = () => this.#captureAhead();
           break;
         case 'save': {
           const result = this.#save(request.args.flows);

@@ -8,7 +8,8 @@
  * themselves where both lengths are the same. So no length in it makes anyone allocate more than a chunk before its bytes are there.
  */
 import { promisify } from 'node:util';
-import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
+import { constants, zstdCompress, zstdCompressSync, zstdDecompress, zstdDecompressSync } from 'node:zlib';
+import type { ZstdOptions } from 'node:zlib';
 import { KedgeError } from '../errors.ts';
 
 export const DELTA_PAGE = 4096;
@@ -26,8 +27,19 @@ const RUNS_AT = 4;
 const ZERO = 0;
 const DATA = 1;
 
-const compress = promisify(zstdCompress);
-const decompress = promisify(zstdDecompress);
+const compressAside = promisify(zstdCompress);
+const decompressAside = promisify(zstdDecompress);
+/** A chunk below this is done on the spot: to wait for another thread takes longer. */
+const ASIDE_FROM = 256 * 1024;
+
+function compress(bytes: Uint8Array, options: ZstdOptions): Promise<Buffer> | Buffer {
+  return bytes.length < ASIDE_FROM ? zstdCompressSync(bytes, options) : compressAside(bytes, options);
+}
+
+function decompress(bytes: Uint8Array, maxOutputLength: number): Promise<Buffer> | Buffer {
+  const small = maxOutputLength < ASIDE_FROM;
+  return small ? zstdDecompressSync(bytes, { maxOutputLength }) : decompressAside(bytes, { maxOutputLength });
+}
 
 /** Pages [first, first + count) that are all zeros, or that hold data. */
 interface Run {
@@ -189,7 +201,7 @@ async function unpackChunk({ length, packed }: { length: number; packed: Buffer 
   if (packed.length === length) return packed;
   let data: Buffer;
   try {
-    data = await decompress(packed, { maxOutputLength: length });
+    data = await decompress(packed, length);
   } catch (cause) {
     return bad('a chunk does not decompress', cause);
   }

@@ -28,7 +28,7 @@ export const STAGES = {
     target: [
       'prepare',
       'verify', // the image is whole, and of the guest that was announced
-      'attach', // the next epoch is claimed; the gateway will answer the new sockets
+      'attach', // the next epoch is claimed, while the image is verified; the gateway will answer the new sockets
       'restore', // sockets are connected, memory and frames are in place
       'commit', // the gateway has switched: from here this is the guest
       'release', // it runs
@@ -48,7 +48,7 @@ export type StageName<R extends Role> = Table[R][number];
 
 export type StageTime = { readonly name: string; readonly ms: number };
 
-/** Runs the stages of one role, in the table's order, and keeps the time of each. */
+/** Runs the stages of one role and keeps the time of each. */
 export class StageRunner<R extends Role> {
   readonly times: StageTime[] = [];
   readonly #role: R;

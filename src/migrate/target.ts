@@ -50,13 +50,20 @@ export async function takeOver(kept: Kept, bytes: Uint8Array, options: TakeOverO
   const { guest, identity } = kept;
   const { id, epoch } = identity;
   const stages = new StageRunner('target');
-  const image = await stages.run('verify', async () => {
-    const decoded = await decodeImage(bytes);
-    mustBeOf(decoded, kept);
-    return decoded;
-  });
-  const { flows, claim } = await stages.run('attach', () => gateway.attach(id, { epoch, leg }));
+  // Side by side: what the gateway gives does not hang on the image, and is given back when that is no good.
+  const [verified, attached] = await Promise.allSettled([
+    stages.run('verify', async () => {
+      const decoded = await decodeImage(bytes);
+      mustBeOf(decoded, kept);
+      return decoded;
+    }),
+    stages.run('attach', () => gateway.attach(id, { epoch, leg })),
+  ]);
+  if (attached.status === 'rejected') throw verified.status === 'rejected' ? verified.reason : attached.reason;
+  const { flows, claim } = attached.value;
   try {
+    if (verified.status === 'rejected') throw verified.reason;
+    const image = verified.value;
     await stages.run('restore', () => fill(kept, image, flows));
     await stages.run('commit', () => commit(id, { epoch, claim }, gateway));
   } catch (error) {
