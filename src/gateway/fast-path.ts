@@ -14,6 +14,7 @@
  *
  * Without the kernel's part (old kernel, no privilege, `fast_path = "off"`) every method does nothing.
  */
+import { IPV4_HEADER } from '../rewrite/ip.ts';
 import { seqDiff } from '../rewrite/numbers.ts';
 import type { Seq } from '../rewrite/numbers.ts';
 import type { Packet } from '../rewrite/packet.ts';
@@ -130,6 +131,13 @@ export function isPlain(f: FlowColumns, flow: number): boolean {
   );
 }
 
+type Met = Pick<Packet, 'reserved' | 'ihl' | 'ttl'>;
+
+/** Whether the kernel looks for the flow of such a packet at all, and so counts it. One router has lowered its time to live since. */
+function isCounted({ ihl, ttl }: Met): boolean {
+  return ihl === IPV4_HEADER && ttl > 1;
+}
+
 export class FastPath {
   readonly #arena: Arena;
   readonly #flows: FastFlows | undefined;
@@ -150,10 +158,11 @@ export class FastPath {
   }
 
   /** A packet of the flow is under the hand: what the kernel knows is known before it is looked at. */
-  meet(flow: number, marked: boolean): void {
+  meet(flow: number, packet: Met): void {
     const f = this.#arena.flows;
-    if (f.fast[flow] === COUNTED) f.seen[flow] = f.seen[flow]! + 1;
-    else if (marked && f.fast[flow] === ARMED) {
+    const counted = isCounted(packet) ? 1 : 0;
+    if (f.fast[flow] === COUNTED) f.seen[flow] = f.seen[flow]! + counted;
+    else if (packet.reserved && f.fast[flow] === ARMED) {
       f.fast[flow] = COUNTED;
       f.seen[flow] = 1;
       f.tries[flow] = 0;
@@ -163,9 +172,9 @@ export class FastPath {
     const live = this.#flows?.isLive(flow) === 1;
     this.#exchange(flow);
     if (live) return;
-    // The kernel has let go of it with this very packet.
+    // The kernel has let go of it, with this very packet where it counts.
     f.fast[flow] = COUNTED;
-    f.seen[flow] = 1;
+    f.seen[flow] = counted;
     f.tries[flow] = 0;
     f.passed[flow] = WORTH;
     this.#propose(flow);

@@ -64,7 +64,7 @@ function tcpFromPeer(ctx: PlaneContext): void {
   }
   if (flow < 0) return openFromPeer(ctx);
   if (p.flags & SPECIAL_BITS) ctx.fast.withdraw(flow);
-  else ctx.fast.meet(flow, p.reserved);
+  else ctx.fast.meet(flow, p);
   // Bytes that come late are held, and what follows goes behind them.
   if (f.hold[flow] === 1 && p.payloadLen > 0 && isCarried(f, flow)) ctx.fast.withdraw(flow);
   countIn(ctx, flow);

@@ -110,7 +110,7 @@ function liveSegment(ctx: PlaneContext, flow: number, leg: number, opening: bool
     return openFromGuest(ctx, guest, leg);
   }
   if (p.flags & SPECIAL_BITS) ctx.fast.withdraw(flow);
-  else ctx.fast.meet(flow, p.reserved);
+  else ctx.fast.meet(flow, p);
   countOut(ctx, flow);
   if (f.flags[flow]! & OWNED) {
     // No socket of the guest may have this 4-tuple: what is left of one learns that its connection is over.

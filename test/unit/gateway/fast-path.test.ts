@@ -32,6 +32,10 @@ const WORTH = 8;
 const PATIENCE = 2000;
 const DEVICES = { outsideTun: 7, legs: [2, 3].map((device) => ({ device, tun: device + 10 })) };
 
+type Header = { readonly ihl: number; readonly ttl: number };
+/** As the kernel counts it. */
+const PLAIN: Header = { ihl: 20, ttl: 63 };
+
 class Setting {
   readonly t: Bench;
   readonly kernel = new FakeKernel();
@@ -53,8 +57,8 @@ class Setting {
   }
 
   /** The pump takes a packet out of a TUN. */
-  pump(marked = false): void {
-    this.fast.meet(this.flow, marked);
+  pump(reserved = false, header: Partial<Header> = {}): void {
+    this.fast.meet(this.flow, { ...PLAIN, ...header, reserved });
     this.fast.settle(this.flow);
   }
 
@@ -193,6 +197,23 @@ describe('admission', () => {
     assert.ok(s.carried);
   });
 
+  for (const [what, header] of [
+    ['with IPv4 options', { ihl: 24 }],
+    ['on its last hop', { ttl: 1 }],
+  ] as const)
+    test(`a packet ${what} is counted by neither side`, () => {
+      const s = new Setting();
+      s.propose();
+      s.pump(s.kernel.toPump(s.flow));
+      s.kernel.toPump(s.flow); // on its way
+      s.pump(false, header);
+      s.fast.admit(true);
+      assert.ok(!s.carried, 'a packet would be overtaken');
+      s.pump();
+      s.fast.admit(true);
+      assert.ok(s.carried);
+    });
+
   test('a candidate that is not plain any more begins anew', () => {
     const s = new Setting();
     s.propose();
@@ -219,7 +240,7 @@ describe('admission', () => {
     const t = talked(1000, 1000);
     const fast = new FastPath(t.arena, OUTSIDE_ADDRESS);
     for (let i = 0; i < 100; i++) {
-      fast.meet(t.slot(), false);
+      fast.meet(t.slot(), { ...PLAIN, reserved: false });
       fast.settle(t.slot());
       fast.admit(true);
     }
