@@ -273,7 +273,8 @@ describe('kedge', { concurrency: 2 }, () => {
     agent.child.kill('SIGTERM');
     assert.equal((await agent.ended).code, 0);
     assert.deepEqual(
-      readdirSync(directory).filter((name) => name.endsWith('.sock')),
+      // Tests beside this one have sockets of their own there.
+      readdirSync(directory).filter((name) => ['own.sock', 'other.sock'].includes(name)),
       [],
     );
   });
