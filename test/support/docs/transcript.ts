@@ -41,13 +41,17 @@ function commonWord(word: string): string {
 
 /** A line as it is in each run of a command. */
 export function commonLine(line: string): string {
-  return line
-    .replace(/\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b/g, 'UUID')
-    .replace(/\b\d{4}-\d\d-\d\dT[\d:.]+Z/g, 'DATE')
-    .trim()
-    .split(/\s+/)
-    .map(commonWord)
-    .join(' ');
+  return (
+    line
+      .replace(/\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b/g, 'UUID')
+      .replace(/\b\d{4}-\d\d-\d\dT[\d:.]+Z/g, 'DATE')
+      .trim()
+      .split(/\s+/)
+      .map(commonWord)
+      .join(' ')
+      // FAST, the last column of a list of flows: the kernel takes a connection over when it has been quiet for an instant.
+      .replace(/^(\d+ (?:tcp|udp) .*) (?:yes|-)$/, '$1 FAST')
+  );
 }
 
 /** Whether output is what was shown. */
