@@ -52,4 +52,8 @@ export const {
   sockTcpState,
   sockError,
   pollMany,
+  WamrModule,
+  WamrInstance,
+  wamrWriteFlag,
+  wamrVersion,
 } = load();

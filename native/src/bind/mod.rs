@@ -11,6 +11,7 @@ mod batch;
 mod socket;
 mod tun;
 mod wake;
+mod wamr;
 
 use crate::errno::Result;
 

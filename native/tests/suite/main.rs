@@ -7,3 +7,4 @@ mod poll;
 mod socket;
 mod support;
 mod tun;
+mod wamr;
