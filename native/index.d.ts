@@ -171,9 +171,9 @@ export class WamrInstance {
     args: readonly WamrValue[],
     functions: readonly ((...args: never[]) => unknown)[],
   ): WamrValue | readonly WamrValue[] | undefined;
-  /** The bytes of linear memory, not a copy. Detached when memory moves or grows, before any JavaScript sees that; then ask again. */
+  /** The bytes of linear memory, not a copy. Never transfer it. Detached when memory moves or grows, before any JavaScript sees that; then ask again. */
   memory(): ArrayBuffer;
-  /** Adds pages; false when memory may not or cannot grow so far, or while a call runs. */
+  /** Adds pages; false when memory may not or cannot grow so far, when no instruction of the module could grow it, or while a call runs. */
   grow(pages: number): boolean;
   /** The bits of an exported global: `[low, high]`, unsigned. null: there is none. */
   getGlobal(name: string): [number, number] | null;

@@ -208,12 +208,14 @@ impl Instance {
         let base = unsafe { sys::wasm_memory_get_base_address(memory.as_ptr()) };
         // SAFETY: as above.
         let pages = unsafe { sys::wasm_memory_get_cur_page_count(memory.as_ptr()) };
-        // At most 65536 pages.
-        let length = usize::try_from(pages).ok()?.checked_mul(PAGE_SIZE)?;
+        // SAFETY: as above. A memory that no instruction can grow is one large page for WAMR.
+        let size = unsafe { sys::wasm_memory_get_bytes_per_page(memory.as_ptr()) };
+        let length = usize::try_from(pages.checked_mul(size)?).ok()?;
         NonNull::new(base.cast()).map(|base| (base, length))
     }
 
-    /// Adds pages to linear memory; false when it may not or cannot grow so far, or guest code is running.
+    /// Adds pages to linear memory; false when it may not or cannot grow so far, when no instruction of the module could grow it, or
+    /// while guest code is running.
     #[must_use]
     pub fn grow(&self, pages: u64) -> bool {
         if self.running() || u32::try_from(pages).is_err() {

@@ -80,6 +80,7 @@ unsafe extern "C" {
     pub fn wasm_runtime_get_default_memory(instance: *mut CInstance) -> *mut CMemory;
     pub fn wasm_memory_get_base_address(memory: *mut CMemory) -> *mut c_void;
     pub fn wasm_memory_get_cur_page_count(memory: *mut CMemory) -> u64;
+    pub fn wasm_memory_get_bytes_per_page(memory: *mut CMemory) -> u64;
     pub fn wasm_runtime_enlarge_memory(instance: *mut CInstance, pages: u64) -> bool;
     pub fn wasm_runtime_get_export_global_inst(
         instance: *mut CInstance,

@@ -165,6 +165,9 @@ fn memory_grows_from_both_sides() {
     assert!(!guest.grow(u64::MAX));
     assert_eq!(guest.memory().map(|(_, length)| length), Some(4 * PAGE_SIZE));
     assert!(instance("(module)").memory().is_none());
+    let fixed = instance("(module (memory 3))");
+    assert_eq!(fixed.memory().map(|(_, length)| length), Some(3 * PAGE_SIZE));
+    assert!(!fixed.grow(1), "nothing in it can grow it, so nothing may");
 }
 
 #[test]

@@ -26,8 +26,10 @@ import {
   type Outcome,
   type StopSignal,
 } from '../engine.ts';
+import { checkFits, fillMemory } from '../fits.ts';
 import { resolveImports } from '../imports.ts';
 import { NAMES } from '../instrument/names.ts';
+import { STACK_EXHAUSTED, trapOfV8 } from '../traps.ts';
 import { PAGE_SIZE } from '../wasm/initial-memory.ts';
 import { type InstrumentedExports, readExports } from './exports.ts';
 import { FrameStack } from './frames.ts';
@@ -125,7 +127,7 @@ export class V8Instance implements Instance {
       originalHash,
       memory,
       memoryPages: memory.length / PAGE_SIZE,
-      globals: globals.map((type, n) => ({ type, bits: this.#exports.globals[n]?.get() ?? 0n })),
+      globals: globals.map((type, n) => ({ type, bits: BigInt.asUintN(64, this.#exports.globals[n]?.get() ?? 0n) })),
       frames: {
         encoding,
         policy,
@@ -138,8 +140,8 @@ export class V8Instance implements Instance {
 
   restore(state: ComputeState): void {
     this.#expect('fresh');
-    this.#checkFits(state);
-    this.#restoreMemory(state);
+    checkFits(state, this.#module);
+    fillMemory(this.growMemory(state.memoryPages), state, PAGE_SIZE);
     // CBOR gives small integers back as numbers.
     state.globals.forEach((global, n) => this.#exports.globals[n]?.set(BigInt.asIntN(64, BigInt(global.bits))));
     if (state.frames.bytes.length > 0) {
@@ -159,39 +161,6 @@ export class V8Instance implements Instance {
       }
     }
     return this.memory();
-  }
-
-  #restoreMemory(state: ComputeState): void {
-    const memory = this.growMemory(state.memoryPages);
-    if (memory.length !== state.memoryPages * PAGE_SIZE || memory.length !== state.memory.length) {
-      throw new KedgeError('KEDGE_FRAMES_MISMATCH', 'the size of the captured memory does not fit the module');
-    }
-    if (state.memory.buffer !== memory.buffer) {
-      memory.set(state.memory);
-    }
-  }
-
-  #checkFits(state: ComputeState): void {
-    const { originalHash, encoding, policy, hash, globals } = this.#module;
-    const mismatch = (what: string): KedgeError =>
-      new KedgeError('KEDGE_FRAMES_MISMATCH', `the captured state does not fit: ${what}`, {
-        hint: 'both hosts must run the same version of Kedge and the same policy',
-      });
-    if (state.originalHash !== originalHash) {
-      throw mismatch('it is of another module');
-    }
-    if (state.frames.encoding !== encoding) {
-      throw mismatch(`its frames are ${state.frames.encoding}, not ${encoding}`);
-    }
-    if (state.frames.policy !== policy || state.frames.moduleHash !== hash) {
-      throw mismatch('the module was instrumented in another way');
-    }
-    if (state.globals.length !== globals.length || state.globals.some(({ type }, n) => type !== globals[n])) {
-      throw mismatch('its globals are others');
-    }
-    if (state.call !== undefined && state.frames.bytes.length === 0) {
-      throw mismatch('it stands in a host call but has no frames');
-    }
   }
 
   #expect(phase: Phase): void {
@@ -227,7 +196,7 @@ export class V8Instance implements Instance {
     }
     const overflow = error instanceof RangeError && error.message.includes('call stack');
     if (phase === 'running' && (overflow || error instanceof WebAssembly.RuntimeError)) {
-      return { kind: 'trapped', message: overflow ? 'call stack exhausted' : error.message };
+      return { kind: 'trapped', message: overflow ? STACK_EXHAUSTED : trapOfV8(error.message) };
     }
     if (overflow || (phase === 'unwinding' && error instanceof WebAssembly.RuntimeError)) {
       throw new KedgeError('KEDGE_STACK_TOO_DEEP', `the guest's stack is too deep (${phase})`, {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
-import { GuestExit, type ComputeState, type HostImports } from '../../../src/engine/engine.ts';
+import type { ComputeState, HostImports } from '../../../src/engine/engine.ts';
 import { instrument } from '../../../src/engine/instrument/instrument.ts';
 import { createStopSignal } from '../../../src/engine/stop.ts';
 import { copyState, host, makeInstance, scriptedStop, wat } from './support.ts';
@@ -20,45 +20,6 @@ async function stopped(): Promise<ComputeState> {
   return copyState(instance.capture());
 }
 
-test('a trap is an outcome with its message', async () => {
-  const run = async (body: string): Promise<unknown> =>
-    makeInstance(
-      await instrument(wat(`(module (memory 1) (func (export "_start") ${body}))`), 'loop-all'),
-      NONE,
-    ).instance.start();
-  assert.deepEqual(await run('unreachable'), { kind: 'trapped', message: 'unreachable' });
-  assert.deepEqual(await run('(drop (i32.load (i32.const -4)))'), {
-    kind: 'trapped',
-    message: 'memory access out of bounds',
-  });
-  assert.deepEqual(await run('(drop (i32.div_u (i32.const 1) (i32.const 0)))'), {
-    kind: 'trapped',
-    message: 'divide by zero',
-  });
-  const recursion = wat('(module (func $f (call $f) (call $f)) (func (export "_start") (call $f)))');
-  assert.deepEqual(makeInstance(await instrument(recursion, 'loop-all'), NONE).instance.start(), {
-    kind: 'trapped',
-    message: 'call stack exhausted',
-  });
-});
-
-test('GuestExit ends the guest with its code, and other errors of the host come through', async () => {
-  const module = await instrument(
-    wat('(module (import "t" "end" (func $end)) (func (export "_start") (call $end) (unreachable)))'),
-    'loop-all',
-  );
-  const failing = (error: Error): HostImports => ({
-    t: {
-      end: host('()', () => {
-        throw error;
-      }),
-    },
-  });
-  assert.deepEqual(makeInstance(module, () => failing(new GuestExit(7))).instance.start(), { kind: 'exited', code: 7 });
-  const fault = new TypeError('a fault of the host');
-  assert.throws(() => makeInstance(module, () => failing(fault)).instance.start(), fault);
-});
-
 test('calls in the wrong state are refused', async () => {
   const module = await instrument(wat(LOOP), 'loop-all');
   const state = await stopped();
@@ -74,19 +35,6 @@ test('calls in the wrong state are refused', async () => {
   ended.start();
   assert.throws(() => ended.capture(), { code: 'KEDGE_ENGINE_STATE' });
   assert.throws(() => ended.resume(), { code: 'KEDGE_ENGINE_STATE' });
-});
-
-test('a guest that was never started can be captured and restored', async () => {
-  const module = await instrument(
-    wat('(module (memory 1) (func (export "_start") (i32.store (i32.const 4) (i32.const 9))))'),
-    'loop-all',
-  );
-  const state = copyState(makeInstance(module, NONE).instance.capture());
-  assert.equal(state.frames.bytes.length, 0);
-  const { instance } = makeInstance(module, NONE);
-  instance.restore(state);
-  assert.deepEqual(instance.resume(), { kind: 'exited', code: 0 });
-  assert.equal(instance.memory()[4], 9);
 });
 
 test('state of another module, policy, encoding or shape is refused', async () => {
@@ -252,22 +200,6 @@ test('an interrupted call is recorded with its arguments and issued again with t
     [true, [1, 'left'], ...args],
   ]);
   assert.equal(new DataView(instance.memory().buffer).getBigInt64(8, true), 42n);
-});
-
-test('a guest without stable points says so when a call wants to suspend', async () => {
-  const module = await instrument(
-    wat('(module (import "t" "wait" (func $wait)) (func (export "_start") (call $wait)))'),
-    'none',
-  );
-  const { instance } = makeInstance(module, (context) => ({
-    t: {
-      wait: host('()', () => {
-        context.suspend();
-        return undefined;
-      }),
-    },
-  }));
-  assert.throws(() => instance.start(), { code: 'KEDGE_ENGINE_STATE', message: /none/u });
 });
 
 test('a stop signal is one word that threads share', () => {

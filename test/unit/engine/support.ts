@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { createHostCallContext } from '../../../src/engine/context.ts';
 import type {
   ComputeState,
+  Engine,
   HostCallContext,
   HostFunction,
   HostImports,
@@ -16,8 +17,17 @@ import type {
 import { createStopSignal } from '../../../src/engine/stop.ts';
 import { v8Engine } from '../../../src/engine/v8/engine.ts';
 
+const assembled = new Map<string, Uint8Array>();
+
 /** Assembles WebAssembly text with wabt's wat2wasm. */
 export function wat(text: string, ...flags: readonly string[]): Uint8Array {
+  const key = [...flags, text].join('\n');
+  const known = assembled.get(key) ?? assemble(text, flags);
+  assembled.set(key, known);
+  return known;
+}
+
+function assemble(text: string, flags: readonly string[]): Uint8Array {
   const directory = mkdtempSync(join(tmpdir(), 'kedge-wat-'));
   try {
     const source = join(directory, 'module.wat');
@@ -57,9 +67,10 @@ export function makeInstance(
   module: InstrumentedModule,
   imports: (context: HostCallContext) => HostImports,
   stop: StopSignal = createStopSignal(),
+  engine: Engine = v8Engine,
 ): Made {
   const context = createHostCallContext();
-  const instance = v8Engine.instantiate(v8Engine.compile(module), imports(context), stop, context);
+  const instance = engine.instantiate(engine.compile(module), imports(context), stop, context);
   return { instance, context };
 }
 

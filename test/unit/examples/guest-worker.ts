@@ -3,7 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { createHostCallContext } from '../../../src/engine/context.ts';
 import type { ComputeState, InstrumentedModule, Outcome, StopHandle } from '../../../src/engine/engine.ts';
 import { stopSignalOf } from '../../../src/engine/stop.ts';
-import { v8Engine } from '../../../src/engine/v8/engine.ts';
+import { ENGINES, type EngineName } from '../../../src/engine/engines.ts';
 import { native, type WakeFd } from '../../../src/native.ts';
 import type { Ipv4 } from '../../../src/rewrite/numbers.ts';
 import { Wasi } from '../../../src/wasi/imports.ts';
@@ -11,6 +11,7 @@ import type { SavedWasi } from '../../../src/wasi/saved.ts';
 import { SocketTable } from '../../../src/wasi-sock/table.ts';
 
 export interface GuestWorkerData {
+  readonly engine: EngineName;
   readonly module: InstrumentedModule;
   readonly args: readonly string[];
   readonly address: number;
@@ -23,7 +24,8 @@ export type GuestWorkerMessage =
   | { readonly kind: 'moved' }
   | { readonly kind: 'ended'; readonly outcome: Outcome };
 
-const { module, args, address, stop: handle, wakeFd } = workerData as GuestWorkerData;
+const { engine: name, module, args, address, stop: handle, wakeFd } = workerData as GuestWorkerData;
+const engine = ENGINES[name];
 const stop = stopSignalOf(handle);
 const wake = wakeFd as WakeFd;
 const sockets = new SocketTable({ wakeFd: wake, native, guestAddress: address as Ipv4, now: () => performance.now() });
@@ -42,7 +44,7 @@ for (;;) {
     sockets,
     ...(image === undefined ? {} : { saved: image.wasi }),
   });
-  const instance = v8Engine.instantiate(v8Engine.compile(module), wasi.imports, stop, context);
+  const instance = engine.instantiate(engine.compile(module), wasi.imports, stop, context);
   if (image !== undefined) {
     instance.restore(image.compute);
     stop.clear();

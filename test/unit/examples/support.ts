@@ -2,7 +2,8 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { Worker } from 'node:worker_threads';
-import type { Outcome } from '../../../src/engine/engine.ts';
+import type { Outcome, Policy } from '../../../src/engine/engine.ts';
+import type { EngineName } from '../../../src/engine/engines.ts';
 import { instrument } from '../../../src/engine/instrument/instrument.ts';
 import { createStopSignal } from '../../../src/engine/stop.ts';
 import { failed, native } from '../../../src/native.ts';
@@ -63,8 +64,17 @@ export class ExampleGuest implements AsyncDisposable {
     this.ended.catch(() => {});
   }
 
-  static async start(name: string, ...args: readonly string[]): Promise<ExampleGuest> {
-    const module = await instrument(exampleModule(name), 'loop-all');
+  static start(name: string, ...args: readonly string[]): Promise<ExampleGuest> {
+    return ExampleGuest.startOn('v8', 'loop-all', name, ...args);
+  }
+
+  static async startOn(
+    engine: EngineName,
+    policy: Policy,
+    name: string,
+    ...args: readonly string[]
+  ): Promise<ExampleGuest> {
+    const module = await instrument(exampleModule(name), policy);
     const stop = createStopSignal();
     const wake = native.wakeCreate();
     if (failed(wake)) {
@@ -72,6 +82,7 @@ export class ExampleGuest implements AsyncDisposable {
     }
     const address = ownAddress();
     const workerData: GuestWorkerData = {
+      engine,
       module,
       args: [name, ...args],
       address: address.number,
