@@ -151,7 +151,7 @@ export class WamrModule {
   function(name: string): string | null;
 }
 
-/** A value of the guest: i32, f32 and f64 are numbers, i64 bigints, funcref function indices or null. */
+/** A value of the guest: i32, f32 and f64 are numbers, i64 bigints, funcref function indices of the module or null, externref null. */
 export type WamrValue = number | bigint | null;
 
 /** One guest in WAMR. It belongs to the thread that made it, and all it does happens in its calls. */

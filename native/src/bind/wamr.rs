@@ -25,7 +25,7 @@ use napi_derive::napi;
 use super::args::View;
 use crate::wamr::{
     self,
-    instance::{Host, Instance},
+    instance::{Host, Instance, NULL},
     module::Module,
     stop,
     types::{Export, FunctionType, Import, Kind, Refusal, Trap},
@@ -216,7 +216,11 @@ unsafe extern "C" fn release(_env: sys::napi_env, _data: *mut c_void, hint: *mut
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.forget();
+        let reference = self.buffer.get();
+        if !reference.is_null() {
+            // SAFETY: as in `forget`. A buffer that is alive holds on to this, so there is none to detach.
+            unsafe { sys::napi_delete_reference(self.env, reference) };
+        }
     }
 }
 
@@ -291,8 +295,8 @@ fn to_js(env: sys::napi_env, kind: Kind, bits: u64) -> Option<sys::napi_value> {
             Kind::I64 => sys::napi_create_bigint_int64(env, bits.cast_signed(), &raw mut value),
             Kind::F32 => sys::napi_create_double(env, f64::from(f32::from_bits(low)), &raw mut value),
             Kind::F64 => sys::napi_create_double(env, f64::from_bits(bits), &raw mut value),
-            Kind::FuncRef | Kind::ExternRef if low == u32::MAX => sys::napi_get_null(env, &raw mut value),
-            Kind::FuncRef | Kind::ExternRef => sys::napi_create_uint32(env, low, &raw mut value),
+            Kind::FuncRef if u64::from(low) != NULL => sys::napi_create_uint32(env, low, &raw mut value),
+            Kind::FuncRef | Kind::ExternRef => sys::napi_get_null(env, &raw mut value),
         }
     };
     (status == sys::Status::napi_ok).then_some(value)
@@ -341,7 +345,7 @@ fn from_js(env: sys::napi_env, kind: Kind, value: sys::napi_value) -> Option<u64
             }
             Some(u64::from(truth))
         }
-        Kind::FuncRef if given == sys::ValueType::napi_null => Some(u64::from(u32::MAX)),
+        Kind::FuncRef | Kind::ExternRef if given == sys::ValueType::napi_null => Some(NULL),
         Kind::FuncRef if given == sys::ValueType::napi_number => {
             let mut index = 0;
             // SAFETY: as in `to_js`.
@@ -404,10 +408,15 @@ impl WamrInstance {
             arguments: RefCell::default(),
         };
         let outcome = shared.instance.call(&name, &values, &host);
+        if matches!(outcome, Err(Trap::Host)) {
+            // Nothing of the guest ran since the host function began, so memory is where it was. If the thread is being
+            // terminated, nothing may be asked of JavaScript's engine any more.
+            return Err(pending());
+        }
         shared.settle();
         let results = match outcome {
             Ok(results) => results,
-            Err(Trap::Host) => return Err(pending()),
+            Err(Trap::Host) => Vec::new(),
             Err(Trap::Wasm(message)) => return Err(error_with_code(*env, "KEDGE_TRAP", &message)),
             Err(Trap::Misuse(message)) => return Err(Error::from_reason(message)),
         };

@@ -185,9 +185,6 @@ impl Reader {
         if function.results.len() > 1 {
             return Err(unsupported("imported functions with several results"));
         }
-        if function.params.iter().chain(&function.results).any(|kind| *kind == Kind::ExternRef) {
-            return Err(unsupported("imported functions that take or give externref"));
-        }
         let import = Import { index: self.functions.len(), module: plain(module)?, name: plain(name)?, function };
         let other = |known: &&Import| known.module == module && known.name == name && known.function != import.function;
         if self.found.imports.iter().any(|known| other(&known)) {

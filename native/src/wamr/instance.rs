@@ -20,6 +20,9 @@ use super::{
 /// Bytes of a page of linear memory.
 pub const PAGE_SIZE: usize = 65_536;
 
+/// A null reference of either type.
+pub const NULL: u64 = sys::NULL_REF as u64;
+
 /// Serves the imports of an instance while one of its functions runs.
 pub trait Host {
     /// Arguments are bit patterns, one for each parameter, as is the result (ignored where the type has none). `None` ends the
@@ -148,6 +151,10 @@ impl Instance {
         };
         if arguments.len() != kind.params.len() {
             return Err(Trap::Misuse(format!("{name} takes {} arguments", kind.params.len())));
+        }
+        let foreign = |(kind, value): (&Kind, &u64)| *kind == Kind::ExternRef && *value != NULL;
+        if kind.params.iter().zip(arguments).any(foreign) {
+            return Err(Trap::Misuse(format!("{name} takes no externref but null")));
         }
         let mut cells = to_cells(&kind.params, arguments);
         // Bounded by the number of parameters of a function.
@@ -379,10 +386,21 @@ pub(super) unsafe extern "C" fn trampoline(env: *mut sys::CExecEnv, arguments: *
         let running = &*sys::wasm_runtime_get_custom_data(instance).cast::<Running>();
         (import, running, slice::from_raw_parts(arguments, import.function.params.len()))
     };
+    // WAMR does not pass externref on rightly, but there is none but null.
+    let cleaned: Vec<u64>;
+    let values = if import.function.params.contains(&Kind::ExternRef) {
+        let clean = |(kind, value): (&Kind, &u64)| if *kind == Kind::ExternRef { NULL } else { *value };
+        cleaned = import.function.params.iter().zip(values).map(clean).collect();
+        &cleaned
+    } else {
+        values
+    };
     // SAFETY: the host of the innermost call outlives it, and it is running now.
     let result = running.host.get().and_then(|host| unsafe { &*host }.call(import, values));
     match result {
         Some(result) if !import.function.results.is_empty() => {
+            // An address of all ones is what WAMR takes for null.
+            let result = if import.function.results[0] == Kind::ExternRef { u64::MAX } else { result };
             // SAFETY: the slice above is not used any more.
             unsafe { arguments.write(result) };
         }

@@ -9,8 +9,8 @@
 //! WAMR gives meaning to some exported names (it runs `__post_instantiate`, checks a stack pointer below `__heap_base`, and so
 //! on). A guest means nothing by them, so in our copy of a module they are renamed before they are loaded.
 //!
-//! Limits: no SIMD, exceptions, garbage collection, threads, 64-bit or several memories; no externref across the border; a table
-//! without maximum grows to 1024 elements or twice its size. Interpreted code is only stopped by what it calls or reads: a loop
+//! Limits: no SIMD, exceptions, garbage collection, threads, 64-bit or several memories; no externref but null, as no
+//! host makes any; a table without maximum grows to 1024 elements or twice its size. Interpreted code is only stopped by what it calls or reads: a loop
 //! without either runs until the process ends ([`stop`] is what it should read).
 
 pub mod check;

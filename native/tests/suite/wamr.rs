@@ -1,7 +1,7 @@
 use std::{cell::RefCell, rc::Rc, thread, time::Duration};
 
 use kedge_native::wamr::{
-    instance::{Host, Instance, PAGE_SIZE},
+    instance::{Host, Instance, NULL, PAGE_SIZE},
     module::Module,
     stop,
     types::{Export, FunctionType, Import, Kind, Refusal, Trap},
@@ -71,6 +71,32 @@ fn values_cross_as_bits() {
         Ok(vec![0x7ff0_0000_0000_0001, 0x7f80_0001, 0x8000_0000_0000_0001, 0xffff_ffff])
     );
     assert_eq!(seen.into_inner(), vec![given.to_vec()]);
+}
+
+#[test]
+fn references_are_indices_or_null() {
+    let guest = instance(
+        r#"(module
+            (import "t" "f" (func $f (param i32 externref funcref i64) (result funcref)))
+            (import "t" "e" (func $e (param externref) (result externref)))
+            (table (export "t") 2 funcref) (elem (i32.const 0) $id)
+            (func $id (export "id") (param i32) (result i32) (local.get 0))
+            (func (export "go") (param externref) (result i32 externref)
+                (table.set (i32.const 1)
+                    (call $f (i32.const 7) (local.get 0) (ref.func $id) (i64.const 9)))
+                (drop (call $f (i32.const 7) (local.get 0) (ref.null func) (i64.const 9)))
+                (call_indirect (param i32) (result i32) (i32.const 5) (i32.const 1))
+                (ref.is_null (call $e (ref.null extern))) (i32.add) (local.get 0)))"#,
+    );
+    let seen = RefCell::new(Vec::new());
+    let host = Answers(|import: &Import, arguments: &[u64]| {
+        seen.borrow_mut().push(arguments.to_vec());
+        Some(if import.name == "f" { arguments[2] } else { NULL })
+    });
+    assert_eq!(guest.call("go", &[NULL], &host), Ok(vec![6, NULL]));
+    let expected = [vec![7, NULL, 2, 9], vec![7, NULL, NULL, 9], vec![NULL]];
+    assert_eq!(*seen.borrow(), expected);
+    assert!(matches!(guest.call("go", &[1], &host), Err(Trap::Misuse(_))));
 }
 
 #[test]
@@ -268,7 +294,6 @@ fn what_it_lacks_is_refused_by_name() {
     );
     assert_eq!(unsupported("(module (func $f) (start $f))"), "a start section");
     assert_eq!(unsupported(r#"(module (import "t" "m" (memory 1)))"#), "imports that are no functions");
-    assert!(unsupported(r#"(module (import "t" "f" (func (param externref))))"#).contains("externref"));
     assert!(unsupported(r#"(module (import "t" "f" (func)) (import "t" "f" (func (param i32))))"#).contains("twice"));
 }
 
