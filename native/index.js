@@ -52,4 +52,5 @@ export const {
   sockTcpState,
   sockError,
   pollMany,
+  instrument,
 } = load();
