@@ -195,3 +195,21 @@ export class WamrInstance {
 export function wamrWriteFlag(flag: number, value: number): boolean;
 /** The version of WAMR. */
 export function wamrVersion(): string;
+
+/** What the stable-point pass may be told. */
+export interface InstrumentOptions {
+  /** Where the guest may be stopped while it computes; `loop` when left out. */
+  readonly policy?: 'call' | 'function' | 'loop' | 'loop-all' | 'instruction';
+  /** How a poll reads the stop flag: a shared memory `kedge.stop` (when left out) or the global `kedge:stop`. */
+  readonly flag?: 'memory' | 'global';
+  /** Imports that can suspend, as `module.name`; all of them when left out. */
+  readonly suspending?: readonly string[];
+  /** Function index and byte offset in turn, of further points that can be entered. */
+  readonly entries?: readonly number[];
+}
+
+/**
+ * Writes the instrumented form of a module. Throws an Error with code `KEDGE_MODULE_INVALID`, or `KEDGE_MODULE_UNSUPPORTED`
+ * when it uses a feature that the pass does not cover; the message has the feature's name and the byte offset.
+ */
+export function instrument(module: Uint8Array, options?: InstrumentOptions): Uint8Array;

@@ -56,4 +56,5 @@ export const {
   WamrInstance,
   wamrWriteFlag,
   wamrVersion,
+  instrument,
 } = load();

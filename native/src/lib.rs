@@ -24,6 +24,7 @@ pub mod deadline;
 pub mod errno;
 pub mod interrupt;
 pub mod memory;
+pub mod points;
 pub mod poll;
 pub mod socket;
 pub mod tun;

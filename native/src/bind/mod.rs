@@ -8,6 +8,7 @@
 
 mod args;
 mod batch;
+mod points;
 mod socket;
 mod tun;
 mod wake;

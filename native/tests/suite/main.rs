@@ -3,6 +3,7 @@
 
 mod batch;
 mod interrupt;
+mod points;
 mod poll;
 mod socket;
 mod support;
