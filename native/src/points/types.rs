@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use wasm_encoder::{Encode, InstructionSink, RefType as OutRef, TypeSection, ValType as OutType};
-use wasmparser::{FuncType, RefType, ValType};
+use wasmparser::{AbstractHeapType, FuncType, HeapType, ValType};
 
 use super::refusal::{Refusal, Result};
 
@@ -31,9 +31,12 @@ impl Type {
             ValType::F32 => Self::F32,
             ValType::F64 => Self::F64,
             ValType::V128 => Self::V128,
-            ValType::Ref(RefType::FUNCREF) => Self::Func,
-            ValType::Ref(RefType::EXTERNREF) => Self::Extern,
-            ValType::Ref(_) => return Err(Refusal::Unsupported { feature: "typed references", offset }),
+            ValType::Ref(ty) => match ty.heap_type() {
+                // The validator knows the exact type of what `ref.func` gives; without typed references it is a funcref.
+                HeapType::Concrete(_) | HeapType::Abstract { shared: false, ty: AbstractHeapType::Func } => Self::Func,
+                HeapType::Abstract { shared: false, ty: AbstractHeapType::Extern } => Self::Extern,
+                _ => return Err(Refusal::Unsupported { feature: "typed references", offset }),
+            },
         })
     }
 

@@ -14,7 +14,7 @@ use kedge_native::points::{
 };
 use wasmi::{
     AsContext, AsContextMut, Caller, Config, Engine, Extern, ExternRef, ExternType, F32, F64, Func, Global, Instance,
-    Linker, Memory, Module, Nullable, Ref, Store, Table, V128, Val, ValType,
+    Memory, Module, Nullable, Ref, Store, Table, V128, Val, ValType,
 };
 
 /// A value of a frame as it crosses.
@@ -90,8 +90,9 @@ pub struct Outcome {
     pub results: Result<Vec<String>, String>,
     pub state: String,
     pub outside: Outside,
-    /// How many polls the last instance passed.
+    /// How many polls and host calls the last instance passed.
     pub polls: u64,
+    pub calls: u64,
 }
 
 impl Outcome {
@@ -118,7 +119,7 @@ struct Running {
 fn engine() -> Engine {
     let mut config = Config::default();
     config.wasm_multi_memory(true).wasm_tail_call(true).wasm_extended_const(true).wasm_simd(true);
-    config.consume_fuel(true).set_max_recursion_depth(400);
+    config.consume_fuel(true).set_max_recursion_depth(1000).set_max_stack_height(64 << 20);
     Engine::new(&config)
 }
 
@@ -154,13 +155,15 @@ impl Machine {
         let host = Host { outside, when, metadata: self.metadata.clone(), ..Host::default() };
         let mut store = Store::new(&self.engine, host);
         store.set_fuel(FUEL).expect("fuel");
-        let mut linker = Linker::<Host>::new(&self.engine);
-        kedge_imports(&mut linker);
+        let ours = kedge_imports(&mut store);
+        // By position: generated modules import the same name with several types.
+        let mut items: Vec<Extern> = Vec::new();
         for import in self.module.imports() {
             if import.module() == "kedge" {
+                items.push(ours[import.name()].into());
                 continue;
             }
-            let item: Extern = match import.ty() {
+            items.push(match import.ty() {
                 ExternType::Func(ty) => {
                     let name = import.name().to_owned();
                     let results = ty.results().to_vec();
@@ -170,19 +173,18 @@ impl Machine {
                     })
                     .into()
                 }
-                ExternType::Memory(ty) => Memory::new(&mut store, *ty).expect("memory").into(),
+                ExternType::Memory(ty) => Memory::new(&mut store, *ty).map_err(|error| error.to_string())?.into(),
                 ExternType::Table(ty) => {
                     let null = match ty.element() {
                         wasmi::RefType::Func => Ref::Func(Nullable::Null),
                         wasmi::RefType::Extern => Ref::Extern(Nullable::Null),
                     };
-                    Table::new(&mut store, *ty, null).expect("table").into()
+                    Table::new(&mut store, *ty, null).map_err(|error| error.to_string())?.into()
                 }
                 ExternType::Global(ty) => Global::new(&mut store, zero(ty.content()), ty.mutability()).into(),
-            };
-            linker.define(import.module(), import.name(), item).expect("one import of a name");
+            });
         }
-        let instance = linker.instantiate_and_start(&mut store, &self.module).map_err(|error| trap(&error))?;
+        let instance = Instance::new(&mut store, &self.module, &items).map_err(|error| trap(&error))?;
         if let Some(Extern::Table(table)) = instance.get_export(&store, "kedge:functions") {
             let size = table.size(&store);
             let functions = (0..size).map(|i| match table.get(&store, i) {
@@ -241,8 +243,18 @@ fn results(bytes: &[u8]) -> Vec<String> {
         .collect()
 }
 
+/// The exported functions of a module that is not instrumented, with the types of their parameters.
+pub fn parameters(bytes: &[u8]) -> Vec<(String, Vec<ValType>)> {
+    let module = Module::new(&engine(), bytes).expect("the original module");
+    let functions = module.exports().filter_map(|export| match export.ty() {
+        ExternType::Func(ty) => Some((export.name().to_owned(), ty.params().to_vec())),
+        _ => None,
+    });
+    functions.collect()
+}
+
 fn failed(trap: String) -> Outcome {
-    Outcome { results: Err(trap), state: String::new(), outside: Outside::default(), polls: 0 }
+    Outcome { results: Err(trap), state: String::new(), outside: Outside::default(), polls: 0, calls: 0 }
 }
 
 /// The kind of a trap.
@@ -437,7 +449,8 @@ impl Running {
                 Extern::Func(_) => {}
             }
         }
-        Outcome { results, state, outside: self.store.data().outside.clone(), polls: self.store.data().polls }
+        let Host { outside, polls, calls, .. } = self.store.data();
+        Outcome { results, state, outside: outside.clone(), polls: *polls, calls: *calls }
     }
 
     /// A value as text that means the same in every instance: bits, names of exported functions.
@@ -577,91 +590,82 @@ fn outside_call(mut caller: Caller<'_, Host>, name: &str, args: &[Val], results:
     }
 }
 
-fn kedge_imports(linker: &mut Linker<Host>) {
+/// The host's side of instrumented code.
+fn kedge_imports(store: &mut Store<Host>) -> HashMap<&'static str, Func> {
     let saved = |host: &mut Host, piece: Piece| host.frames.last_mut().expect("a frame was begun").values.push(piece);
     let load = |host: &mut Host| host.loading.pop_front().expect("a value to load");
-    linker
-        .func_wrap("kedge", "poll", |mut caller: Caller<'_, Host>, _point: i32| -> i32 {
-            let host = caller.data_mut();
-            let stop = host.when.poll == Some(host.polls);
-            host.polls += 1;
-            i32::from(stop)
-        })
-        .expect("import");
-    linker
-        .func_wrap("kedge", "frame", |mut caller: Caller<'_, Host>, point: i32| {
-            let point = point.cast_unsigned();
-            caller.data_mut().frames.push(Frame { point, values: Vec::new() });
-        })
-        .expect("import");
-    linker
-        .func_wrap("kedge", "save_i32", move |mut caller: Caller<'_, Host>, value: i32| {
-            saved(caller.data_mut(), Piece::I32(value));
-        })
-        .expect("import");
-    linker
-        .func_wrap("kedge", "save_i64", move |mut caller: Caller<'_, Host>, value: i64| {
-            saved(caller.data_mut(), Piece::I64(value));
-        })
-        .expect("import");
-    linker
-        .func_wrap("kedge", "save_func", move |mut caller: Caller<'_, Host>, value: Nullable<Func>| {
-            let host = caller.data_mut();
-            let piece = match value {
-                Nullable::Null => None,
-                Nullable::Val(function) => Some(ordinal(&host.functions, function)),
-            };
-            saved(host, Piece::Func(piece));
-        })
-        .expect("import");
-    linker
-        .func_wrap("kedge", "save_extern", move |mut caller: Caller<'_, Host>, value: Nullable<ExternRef>| {
-            let piece = extern_number(&caller, value);
-            saved(caller.data_mut(), Piece::Extern(piece));
-        })
-        .expect("import");
-    linker
-        .func_wrap("kedge", "next", |mut caller: Caller<'_, Host>| -> i32 { next(caller.data_mut()) })
-        .expect("import");
-    linker
-        .func_wrap("kedge", "entry", |caller: Caller<'_, Host>| -> i32 {
-            assert!(caller.data().loading.is_empty(), "values were left over");
-            caller.data().ordinal.cast_signed()
-        })
-        .expect("import");
-    linker
-        .func_wrap("kedge", "load_i32", move |mut caller: Caller<'_, Host>| -> i32 {
-            match load(caller.data_mut()) {
-                Piece::I32(value) => value,
-                other => panic!("an i32 was wanted, not {other:?}"),
-            }
-        })
-        .expect("import");
-    linker
-        .func_wrap("kedge", "load_i64", move |mut caller: Caller<'_, Host>| -> i64 {
-            match load(caller.data_mut()) {
-                Piece::I64(value) => value,
-                other => panic!("an i64 was wanted, not {other:?}"),
-            }
-        })
-        .expect("import");
-    linker
-        .func_wrap("kedge", "load_func", move |mut caller: Caller<'_, Host>| -> Nullable<Func> {
-            match load(caller.data_mut()) {
-                Piece::Func(None) => Nullable::Null,
-                Piece::Func(Some(ordinal)) => Nullable::Val(caller.data().functions[ordinal as usize]),
-                other => panic!("a function was wanted, not {other:?}"),
-            }
-        })
-        .expect("import");
-    linker
-        .func_wrap("kedge", "load_extern", move |mut caller: Caller<'_, Host>| -> Nullable<ExternRef> {
-            match load(caller.data_mut()) {
-                Piece::Extern(number) => extern_value(&mut caller, number),
-                other => panic!("an object was wanted, not {other:?}"),
-            }
-        })
-        .expect("import");
+    let poll = Func::wrap(&mut *store, |mut caller: Caller<'_, Host>, _point: i32| -> i32 {
+        let host = caller.data_mut();
+        let stop = host.when.poll == Some(host.polls);
+        host.polls += 1;
+        i32::from(stop)
+    });
+    let frame = Func::wrap(&mut *store, |mut caller: Caller<'_, Host>, point: i32| {
+        let point = point.cast_unsigned();
+        caller.data_mut().frames.push(Frame { point, values: Vec::new() });
+    });
+    let save_i32 = Func::wrap(&mut *store, move |mut caller: Caller<'_, Host>, value: i32| {
+        saved(caller.data_mut(), Piece::I32(value));
+    });
+    let save_i64 = Func::wrap(&mut *store, move |mut caller: Caller<'_, Host>, value: i64| {
+        saved(caller.data_mut(), Piece::I64(value));
+    });
+    let save_func = Func::wrap(&mut *store, move |mut caller: Caller<'_, Host>, value: Nullable<Func>| {
+        let host = caller.data_mut();
+        let piece = match value {
+            Nullable::Null => None,
+            Nullable::Val(function) => Some(ordinal(&host.functions, function)),
+        };
+        saved(host, Piece::Func(piece));
+    });
+    let save_extern = Func::wrap(&mut *store, move |mut caller: Caller<'_, Host>, value: Nullable<ExternRef>| {
+        let piece = extern_number(&caller, value);
+        saved(caller.data_mut(), Piece::Extern(piece));
+    });
+    let next = Func::wrap(&mut *store, |mut caller: Caller<'_, Host>| -> i32 { next(caller.data_mut()) });
+    let entry = Func::wrap(&mut *store, |caller: Caller<'_, Host>| -> i32 {
+        assert!(caller.data().loading.is_empty(), "values were left over");
+        caller.data().ordinal.cast_signed()
+    });
+    let load_i32 = Func::wrap(&mut *store, move |mut caller: Caller<'_, Host>| -> i32 {
+        match load(caller.data_mut()) {
+            Piece::I32(value) => value,
+            other => panic!("an i32 was wanted, not {other:?}"),
+        }
+    });
+    let load_i64 = Func::wrap(&mut *store, move |mut caller: Caller<'_, Host>| -> i64 {
+        match load(caller.data_mut()) {
+            Piece::I64(value) => value,
+            other => panic!("an i64 was wanted, not {other:?}"),
+        }
+    });
+    let load_func = Func::wrap(&mut *store, move |mut caller: Caller<'_, Host>| -> Nullable<Func> {
+        match load(caller.data_mut()) {
+            Piece::Func(None) => Nullable::Null,
+            Piece::Func(Some(ordinal)) => Nullable::Val(caller.data().functions[ordinal as usize]),
+            other => panic!("a function was wanted, not {other:?}"),
+        }
+    });
+    let load_extern = Func::wrap(&mut *store, move |mut caller: Caller<'_, Host>| -> Nullable<ExternRef> {
+        match load(caller.data_mut()) {
+            Piece::Extern(number) => extern_value(&mut caller, number),
+            other => panic!("an object was wanted, not {other:?}"),
+        }
+    });
+    HashMap::from([
+        ("poll", poll),
+        ("frame", frame),
+        ("save_i32", save_i32),
+        ("save_i64", save_i64),
+        ("save_func", save_func),
+        ("save_extern", save_extern),
+        ("next", next),
+        ("entry", entry),
+        ("load_i32", load_i32),
+        ("load_i64", load_i64),
+        ("load_func", load_func),
+        ("load_extern", load_extern),
+    ])
 }
 
 /// Goes to the next frame inwards: its values, by the layout of its function.

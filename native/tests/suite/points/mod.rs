@@ -1,7 +1,9 @@
 //! The stable-point pass: its output is run on wasmi, stopped, moved to new instances and compared with the original.
 
+mod generated;
 mod machine;
 mod programs;
+mod refusals;
 
 use kedge_native::points::options::{Flag, Options, Policy};
 use machine::{End, Machine, Outcome, When};
@@ -45,7 +47,7 @@ pub fn stop_everywhere(bytes: &[u8], export: &str, args: &[Val], options: &Optio
     for poll in (0..whole.polls).step_by(usize::try_from(step).expect("step")) {
         once(&machine, export, args, When { poll: Some(poll), call: None }, &plain, options);
     }
-    for call in 0..(plain.outside.log.len() as u64).min(most) {
+    for call in 0..whole.calls.min(most) {
         once(&machine, export, args, When { poll: None, call: Some(call) }, &plain, options);
     }
 }
