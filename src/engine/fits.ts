@@ -1,17 +1,14 @@
 import { KedgeError } from '../errors.ts';
 import type { ComputeState, InstrumentedModule } from './engine.ts';
 
-/** Throws KEDGE_FRAMES_MISMATCH unless a state was made by this form of this module. */
+/** Throws KEDGE_FRAMES_MISMATCH unless a state was made by this module, in an encoding that this form of it has. */
 export function checkFits(state: ComputeState, module: InstrumentedModule): void {
-  const { originalHash, encoding, policy, hash, globals } = module;
+  const { originalHash, encoding, globals } = module;
   if (state.originalHash !== originalHash) {
     throw mismatch('it is of another module');
   }
   if (state.frames.encoding !== encoding) {
     throw mismatch(`its frames are ${state.frames.encoding}, not ${encoding}`);
-  }
-  if (state.frames.policy !== policy || state.frames.moduleHash !== hash) {
-    throw mismatch('the module was instrumented in another way');
   }
   if (state.globals.length !== globals.length || state.globals.some(({ type }, n) => type !== globals[n])) {
     throw mismatch('its globals are others');
@@ -23,7 +20,7 @@ export function checkFits(state: ComputeState, module: InstrumentedModule): void
 
 function mismatch(what: string): KedgeError {
   return new KedgeError('KEDGE_FRAMES_MISMATCH', `the captured state does not fit: ${what}`, {
-    hint: 'both hosts must run the same version of Kedge and the same policy',
+    hint: 'both hosts must run a version of Kedge that writes frames in the same way',
   });
 }
 

@@ -15,7 +15,7 @@ import { failed, native } from '../native.ts';
 import type { WakeFd } from '../native.ts';
 import { closeLeft, createAccount } from './descriptors.ts';
 import { logCost } from './protocol.ts';
-import type { Requests, WorkerMessage, WorkerStart } from './protocol.ts';
+import type { Requests, WorkerError, WorkerMessage, WorkerStart } from './protocol.ts';
 
 /** How a guest's code ended. */
 export type GuestEnd =
@@ -49,6 +49,10 @@ type Waiting = {
 
 const STOP_LIMIT = 10_000;
 
+function errorOf({ code, message, hint }: WorkerError): KedgeError {
+  return new KedgeError(isErrorCode(code) ? code : 'KEDGE_INTERNAL', message, { hint });
+}
+
 export class Guest {
   readonly #worker: Worker;
   readonly #stop: StopSignal;
@@ -72,8 +76,9 @@ export class Guest {
     this.#wake = wake;
     this.#stop = createStopSignal();
     this.#options = options;
-    const { instrumented, module, address, args, environ, preopens } = options;
+    const { engine, instrumented, module, address, args, environ, preopens } = options;
     const workerData: WorkerStart = {
+      engine,
       instrumented,
       module,
       address,
@@ -105,7 +110,10 @@ export class Guest {
     return this.#state;
   }
 
-  /** Settles when the worker has compiled the module. Rejects with KEDGE_GUEST_CRASHED when it could not. */
+  /**
+   * Settles when the worker has compiled the module. Rejects with what the engine says of a module that it cannot run, and with
+   * KEDGE_GUEST_CRASHED when the worker died.
+   */
   get ready(): Promise<void> {
     return this.#ready.promise;
   }
@@ -141,8 +149,14 @@ export class Guest {
           waiting?.done();
           return waiting?.resolve(message.result as never);
         }
-        const { code, message: text, hint } = message.error;
-        return waiting?.reject(new KedgeError(isErrorCode(code) ? code : 'KEDGE_INTERNAL', text, { hint }));
+        return waiting?.reject(errorOf(message.error));
+      }
+      case 'refused': {
+        const error = errorOf(message.error);
+        this.#ready.reject(error);
+        for (const { reject } of this.#waiting.values()) reject(error);
+        this.#waiting.clear();
+        return this.#end({ kind: 'crashed', message: error.message });
       }
       case 'ready':
         return this.#ready.resolve();

@@ -8,9 +8,9 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { createHostCallContext } from '../engine/context.ts';
-import type { CallState, Instance, Outcome } from '../engine/engine.ts';
+import type { CallState, CompiledModule, Instance, Outcome } from '../engine/engine.ts';
 import { stopSignalOf } from '../engine/stop.ts';
-import { v8Engine } from '../engine/v8/engine.ts';
+import { ENGINES } from '../engine/engines.ts';
 import { initialMemory } from '../engine/wasm/initial-memory.ts';
 import { KedgeError } from '../errors.ts';
 import { applyDelta, collectDelta } from '../image/memory-delta.ts';
@@ -23,7 +23,7 @@ import type { FlowReport } from '../wasi-sock/save.ts';
 import { Wasi } from '../wasi/imports.ts';
 import type { SavedWasi } from '../wasi/saved.ts';
 import { LOG_LIMIT, logCost } from './protocol.ts';
-import type { RestoredGuest, SavedGuest, WorkerMessage, WorkerRequest, WorkerStart } from './protocol.ts';
+import type { RestoredGuest, SavedGuest, WorkerError, WorkerMessage, WorkerRequest, WorkerStart } from './protocol.ts';
 import { accounted } from './descriptors.ts';
 import { checkHandles } from './handles-check.ts';
 
@@ -42,8 +42,10 @@ const host: SocketHost = {
   guestAddress: given.address as Ipv4,
   now: () => performance.now(),
 };
-const compiled = v8Engine.compile(given.instrumented);
+const engine = ENGINES[given.engine];
 const initial = initialMemory(given.module);
+/** Set before the first request comes. */
+let compiled: CompiledModule;
 
 type Live = { readonly sockets: SocketTable; readonly wasi: Wasi; readonly instance: Instance };
 
@@ -92,7 +94,7 @@ function makeWasi(sockets: SocketTable, saved: SavedWasi | undefined) {
 
 function assemble(sockets: SocketTable, saved: SavedWasi | undefined): Live {
   const { wasi, context } = makeWasi(sockets, saved);
-  return { sockets, wasi, instance: v8Engine.instantiate(compiled, wasi.imports, stop, context) };
+  return { sockets, wasi, instance: engine.instantiate(compiled, wasi.imports, stop, context) };
 }
 
 /** Runs guest code until it stops or ends. */
@@ -124,6 +126,10 @@ function crash(guest: Live, error: unknown): void {
   say({ kind: 'crashed', message: message ?? String(error) });
 }
 
+function plain({ code, message, hint }: KedgeError): WorkerError {
+  return { code, message, hint };
+}
+
 function linger(sockets: SocketTable): void {
   lingerTimer ??= setInterval(() => {
     if (sockets.sweep() > 0) return;
@@ -136,9 +142,9 @@ function linger(sockets: SocketTable): void {
 function save(flows: readonly FlowReport[]): SavedGuest {
   if (state.name === 'ended') {
     const { sockets, code } = state;
-    const frames = { encoding: given.instrumented.encoding, policy: given.instrumented.policy };
+    const { encoding, policy } = given.instrumented;
     return {
-      frames: { ...frames, moduleHash: given.instrumented.hash, bytes: new Uint8Array() },
+      frames: { encoding, policy, bytes: new Uint8Array() },
       call: undefined,
       globals: [],
       memory: collectDelta(new Uint8Array(), initial),
@@ -273,8 +279,7 @@ function handle(request: WorkerRequest): void {
     }
   } catch (error) {
     if (!(error instanceof KedgeError)) throw error;
-    const { code, message, hint } = error;
-    say({ kind: 'error', id, error: { code, message, hint } });
+    say({ kind: 'error', id, error: plain(error) });
   }
   after?.();
 }
@@ -294,11 +299,22 @@ function rehearse(): void {
   sockets.destroy();
 }
 
-try {
-  rehearse();
-} catch (error) {
-  // What is wrong with the module or its directories is the answer to `start` or `restore`.
-  if (!(error instanceof KedgeError)) throw error;
+/** Makes ready, and listens from then on; a module that the engine cannot run is told and nothing else happens here. */
+function begin(): void {
+  try {
+    compiled = engine.compile(given.instrumented);
+  } catch (error) {
+    if (!(error instanceof KedgeError)) throw error;
+    return say({ kind: 'refused', error: plain(error) });
+  }
+  try {
+    rehearse();
+  } catch (error) {
+    // What is wrong with the module or its directories is the answer to `start` or `restore`.
+    if (!(error instanceof KedgeError)) throw error;
+  }
+  port.on('message', (request: WorkerRequest) => handle(request));
+  say({ kind: 'ready' });
 }
-port.on('message', (request: WorkerRequest) => handle(request));
-say({ kind: 'ready' });
+
+begin();

@@ -1,5 +1,4 @@
 /** `kedge agent`: starts one, and ends it at a signal. */
-import { join } from 'node:path';
 import { GatewayClient } from '../gateway/admin/client.ts';
 import { KedgeError } from '../errors.ts';
 import { Agent } from './agent.ts';
@@ -32,8 +31,7 @@ export async function runAgent(options: AgentMainOptions): Promise<number> {
     });
   const registry = options.stateDir === undefined ? noRegistry : fileRegistry(options.stateDir);
   const directories = new Map((options.dirs ?? []).map(({ host, guest }) => [guest, host]));
-  const cacheDirectory = options.stateDir === undefined ? undefined : join(options.stateDir, 'cache');
-  const agent = new Agent({ gateway, leg, transport: unixTransport, registry, directories, cacheDirectory, warn });
+  const agent = new Agent({ gateway, leg, transport: unixTransport, registry, directories, warn });
   const signalled = new Promise<void>((resolve) => {
     // Once: a second signal ends a process that is slow to stop, as it ends any other.
     process.once('SIGTERM', () => resolve());

@@ -3,8 +3,8 @@
  * when one has ended. What it owns it owns alone: no guest is in two agents' hands, because the gateway gives an epoch once.
  */
 import { randomUUID } from 'node:crypto';
-import type { InstrumentedModule, Policy } from '../engine/engine.ts';
-import { instrument } from '../engine/instrument/instrument.ts';
+import { engineOf } from '../engine/engines.ts';
+import { instrumentFor } from '../engine/points/instrument.ts';
 import { KedgeError } from '../errors.ts';
 import type { GatewayClient } from '../gateway/admin/client.ts';
 import { Guest } from '../guest/guest.ts';
@@ -17,6 +17,7 @@ import { GuestList } from './guests.ts';
 import type { Code, Identity } from './kept.ts';
 import { Kept, Log } from './kept.ts';
 import type { GuestInfo, Incoming, MoveResult, RunSpec } from './protocol.ts';
+import type { RestoreOptions } from './client.ts';
 import type { Registry } from './registry.ts';
 import type { MoveLimits } from './source.ts';
 import { MOVE_LIMITS, move } from './source.ts';
@@ -40,11 +41,11 @@ export type AgentOptions = {
    * taken from a move or an image: it would name any path that this agent can read.
    */
   readonly directories: ReadonlyMap<string, string>;
-  /** Where instrumented modules are kept between runs. */
-  readonly cacheDirectory?: string | undefined;
   readonly limits?: MoveLimits;
   readonly warn: (what: string) => void;
 };
+
+const NO_FRAMES: Uint8Array = new Uint8Array(0);
 
 type NewGuest = Pick<RunSpec, 'publish'> & { readonly name: string; readonly address: string | undefined };
 
@@ -99,9 +100,15 @@ export class Agent {
     }
   }
 
-  #instrument(module: Uint8Array, policy: Policy): Promise<InstrumentedModule> {
-    const { cacheDirectory } = this.#options;
-    return instrument(module, policy, cacheDirectory === undefined ? {} : { cacheDirectory });
+  /**
+   * The form of a module for an engine, for a guest that stands at these frames. Throws KEDGE_ENGINE_UNKNOWN, and what the engine
+   * says of a module that it cannot run.
+   */
+  #code(module: Uint8Array, { engine: name, policy }: Pick<Identity, 'engine' | 'policy'>, frames = NO_FRAMES): Code {
+    const engine = engineOf(name);
+    const instrumented = instrumentFor(frames, module, policy, engine.flag);
+    engine.check(instrumented);
+    return { engine: engine.name, module, instrumented };
   }
 
   /** This host's directories under the names a guest from elsewhere knows. Throws KEDGE_PREOPEN_INVALID. */
@@ -121,8 +128,7 @@ export class Agent {
     const address = guestAddress(identity.address);
     const log = new Log();
     const guest = new Guest({
-      instrumented: code.instrumented,
-      module: code.module,
+      ...code,
       address,
       args: identity.args,
       environ: Object.entries(identity.env).map(([name, value]) => `${name}=${value}`),
@@ -179,18 +185,21 @@ export class Agent {
       using reserved = wanted === undefined ? this.#guests.reserveLike(moduleName) : this.#guests.reserve(wanted);
       const { name } = reserved;
       // A module that cannot run here is refused before anything is registered.
-      const instrumented = await this.#instrument(module, 'loop');
+      const { engine = 'v8', policy = 'loop' } = spec;
+      const code = this.#code(module, { engine, policy });
       const registered = await this.#register({ name, publish: spec.publish, address: spec.address });
       const identity: Identity = {
         ...spec,
         ...registered,
         name,
         epoch: 1,
-        moduleHash: instrumented.originalHash,
+        engine,
+        policy,
+        moduleHash: code.instrumented.originalHash,
         startedAt: new Date().toISOString(),
         args: [moduleName, ...spec.args],
       };
-      return await this.#begin(identity, { module, instrumented }, (kept) => kept.guest.start());
+      return await this.#begin(identity, code, (kept) => kept.guest.start());
     });
   }
 
@@ -238,9 +247,10 @@ export class Agent {
     await this.#over.get(kept);
   }
 
-  move(name: string, target: string): Promise<MoveResult> {
+  /** Hands a guest over, to be executed by another engine if one is named. */
+  move(name: string, target: string, engine?: string): Promise<MoveResult> {
     const { transport, limits = MOVE_LIMITS } = this.#options;
-    return move(this.find(name), target, { transport, gateway: this.#gateway, limits });
+    return move(this.find(name), target, { transport, gateway: this.#gateway, limits, engine });
   }
 
   /** Makes ready for a guest that another agent will send. */
@@ -251,11 +261,11 @@ export class Agent {
         const reserved = this.#guests.reserve(incoming.name);
         let kept: Kept | undefined;
         try {
-          const instrumented = await this.#instrument(module, 'loop');
-          if (instrumented.originalHash !== incoming.moduleHash)
+          const code = this.#code(module, incoming);
+          if (code.instrumented.originalHash !== incoming.moduleHash)
             throw new KedgeError('KEDGE_IMAGE_INVALID', 'the module is not the one that was announced');
           const dirs = this.#ownDirectories(incoming.dirs.map(({ guest }) => guest));
-          kept = this.#prepare({ ...incoming, dirs, epoch: incoming.epoch + 1 }, { module, instrumented });
+          kept = this.#prepare({ ...incoming, dirs, epoch: incoming.epoch + 1 }, code);
           await kept.guest.ready;
           return this.#arrival(kept, reserved);
         } catch (error) {
@@ -306,7 +316,7 @@ export class Agent {
   }
 
   /** Continues the guest of an image here. */
-  restore(bytes: Uint8Array, withoutFlows: boolean): Promise<GuestInfo> {
+  restore(bytes: Uint8Array, { withoutFlows, ...wanted }: RestoreOptions): Promise<GuestInfo> {
     return this.#bringing(async () => {
       const image = await decodeImage(bytes);
       if (image.module === undefined)
@@ -315,21 +325,22 @@ export class Agent {
         throw new KedgeError('KEDGE_IMAGE_NO_CLAIM', 'the image was taken while its guest went on running', {
           hint: 'the connections belong to the original: kedge restore FILE --without-flows makes a copy without them',
         });
-      const { policy } = image.manifest;
-      const instrumented = await this.#instrument(image.module, policy === 'loop' ? 'loop' : 'loop-all');
-      const code: Code = { module: image.module, instrumented };
-      const identity = this.#identityOf(image);
+      const identity = this.#identityOf(image, wanted);
+      const code = this.#code(image.module, identity, image.frames.bytes);
       return withoutFlows ? await this.#copy(identity, code, image) : await this.#continue(identity, code, bytes);
     });
   }
 
-  #identityOf({ manifest }: Image): Identity {
+  #identityOf({ manifest }: Image, wanted: Omit<RestoreOptions, 'withoutFlows'>): Identity {
+    const { engine = manifest.engine, policy = manifest.policy } = wanted;
     const { guest, module, args, env, publish, preopens } = manifest;
     return {
       id: guest.id,
       name: guest.name,
       address: guest.address,
       epoch: guest.epoch + 1,
+      engine,
+      policy: policy === 'none' ? 'loop' : policy,
       publish,
       dirs: this.#ownDirectories(preopens.map(({ guest: name }) => name)),
       env,

@@ -1,8 +1,15 @@
 /** How the command line and other users speak to an agent. Each call is a link of its own; all failures are KedgeErrors. */
-import type { GuestInfo, MoveResult, RunSpec } from './protocol.ts';
+import type { GuestInfo, MoveResult, Points, RunSpec } from './protocol.ts';
 import { errorMessage, expect } from './protocol.ts';
 import type { Link } from './transport.ts';
 import { unixTransport } from './transport.ts';
+
+/** How the guest of an image is continued. Engine and policy are those of the image unless they are given. */
+export type RestoreOptions = {
+  readonly withoutFlows: boolean;
+  readonly engine?: string;
+  readonly policy?: Points;
+};
 
 /** Where an agent listens unless told otherwise. */
 export const DEFAULT_AGENT_SOCKET = '/run/kedge/agent.sock';
@@ -69,8 +76,12 @@ export class AgentClient {
   }
 
   /** Moves a guest to the agent at `toSocket`; resolves when it runs there. */
-  migrate(name: string, toSocket: string): Promise<MoveResult> {
-    return this.#ask({ type: 'migrate', name, to: toSocket }, [], async (link) => (await expect(link, 'moved')).result);
+  migrate(name: string, toSocket: string, options: { readonly engine?: string } = {}): Promise<MoveResult> {
+    return this.#ask(
+      { type: 'migrate', name, to: toSocket, ...options },
+      [],
+      async (link) => (await expect(link, 'moved')).result,
+    );
   }
 
   /** Gives the image to `write`; only when that has resolved, the agent lets the guest end. */
@@ -95,9 +106,8 @@ export class AgentClient {
     });
   }
 
-  restore(image: Uint8Array, options: { readonly withoutFlows: boolean }): Promise<GuestInfo> {
-    const { withoutFlows } = options;
-    return this.#ask({ type: 'restore', withoutFlows }, [image], async (link) => (await expect(link, 'guest')).guest);
+  restore(image: Uint8Array, options: RestoreOptions): Promise<GuestInfo> {
+    return this.#ask({ type: 'restore', ...options }, [image], async (link) => (await expect(link, 'guest')).guest);
   }
 
   /** Breaks off what is under way. */

@@ -104,7 +104,7 @@ export async function giveBack(kept: Kept, gateway: GatewayClient, fate?: string
 
 /** The manifest of an image of this guest, as it is now. */
 export function manifestOf(identity: Identity, { module }: Code, saved: SavedGuest, claim: boolean): Manifest {
-  const { id, name, epoch, address, moduleName, moduleHash, args, env, publish, dirs } = identity;
+  const { id, name, epoch, address, engine, moduleName, moduleHash, args, env, publish, dirs } = identity;
   return {
     formatVersion: FORMAT_VERSION,
     kedgeVersion: VERSION,
@@ -115,7 +115,7 @@ export function manifestOf(identity: Identity, { module }: Code, saved: SavedGue
     env: { ...env },
     publish: [...publish],
     preopens: dirs.map(({ host, guest }) => ({ guest, host })),
-    engine: 'v8',
+    engine,
     encoding: saved.frames.encoding,
     policy: saved.frames.policy,
     memoryPages: saved.memoryPages,

@@ -11,7 +11,6 @@ import type {
   HostImports,
   Instance,
   InstrumentedModule,
-  Outcome,
   StopSignal,
 } from '../../../src/engine/engine.ts';
 import { createStopSignal } from '../../../src/engine/stop.ts';
@@ -77,27 +76,4 @@ export function makeInstance(
 /** As an image would do it: nothing of the old instance is shared. */
 export function copyState(state: ComputeState): ComputeState {
   return structuredClone(state);
-}
-
-/** Runs a module to its end; each time it stops it goes on in a fresh instance. Returns the outcome and the stops. */
-export function runMoving(
-  module: InstrumentedModule,
-  imports: (context: HostCallContext) => HostImports,
-  stop: () => StopSignal,
-  limit = 100_000,
-): { readonly outcome: Outcome; readonly moves: number } {
-  let instance = makeInstance(module, imports, stop()).instance;
-  let outcome = instance.start();
-  let moves = 0;
-  while (outcome.kind === 'stopped') {
-    moves += 1;
-    if (moves > limit) {
-      throw new Error('the guest makes no progress');
-    }
-    const state = copyState(instance.capture());
-    instance = makeInstance(module, imports, stop()).instance;
-    instance.restore(state);
-    outcome = instance.resume();
-  }
-  return { outcome, moves };
 }

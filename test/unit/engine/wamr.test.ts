@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { KedgeError } from '../../../src/errors.ts';
-import { instrument } from '../../../src/engine/instrument/instrument.ts';
+import { instrument } from '../../../src/engine/points/instrument.ts';
 import { wamrEngine } from '../../../src/engine/wamr/engine.ts';
 import { native } from '../../../src/native.ts';
 import { wat } from './support.ts';
@@ -17,21 +17,21 @@ function load(text: string): InstanceType<typeof native.WamrInstance> {
 
 test('its version is the one that is built in', () => assert.equal(wamrEngine.version, '2.4.3'));
 
-test('a module that it cannot run is refused with the names of the features', async () => {
-  const simd = await instrument(
+test('a module that it cannot run is refused with the names of the features', () => {
+  const simd = instrument(
     wat('(module (func (export "_start") (drop (v128.const i64x2 0 0))))', '--enable-all'),
     'none',
+    'global',
   );
-  assert.throws(
-    () => wamrEngine.compile(simd),
-    (error) =>
-      error instanceof KedgeError &&
-      error.code === 'KEDGE_MODULE_UNSUPPORTED' &&
-      error.message === 'WAMR cannot run the module: it uses SIMD' &&
-      error.hint?.includes('v8') === true,
-  );
-  // Frames in a memory of their own, and a flag in another, are more than it can have.
-  const polled = await instrument(wat('(module (func (export "_start") (loop (br 0))))'), 'loop-all');
+  const refused = (error: unknown): boolean =>
+    error instanceof KedgeError &&
+    error.code === 'KEDGE_MODULE_UNSUPPORTED' &&
+    error.message === 'WAMR cannot run the module: it uses SIMD' &&
+    error.hint?.includes('v8') === true;
+  assert.throws(() => wamrEngine.compile(simd), refused);
+  assert.throws(() => wamrEngine.check(simd), refused);
+  // A flag in another memory is more than it can have.
+  const polled = instrument(wat('(module (memory 1) (func (export "_start") (loop (br 0))))'), 'loop-all', 'memory');
   assert.throws(() => wamrEngine.compile(polled), { code: 'KEDGE_MODULE_UNSUPPORTED' });
 });
 

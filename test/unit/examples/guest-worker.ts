@@ -11,8 +11,8 @@ import type { SavedWasi } from '../../../src/wasi/saved.ts';
 import { SocketTable } from '../../../src/wasi-sock/table.ts';
 
 export interface GuestWorkerData {
-  readonly engine: EngineName;
-  readonly module: InstrumentedModule;
+  /** Where it is in turn, a step further at every move. */
+  readonly hosts: readonly { readonly engine: EngineName; readonly module: InstrumentedModule }[];
   readonly args: readonly string[];
   readonly address: number;
   readonly stop: StopHandle;
@@ -24,8 +24,7 @@ export type GuestWorkerMessage =
   | { readonly kind: 'moved' }
   | { readonly kind: 'ended'; readonly outcome: Outcome };
 
-const { engine: name, module, args, address, stop: handle, wakeFd } = workerData as GuestWorkerData;
-const engine = ENGINES[name];
+const { hosts, args, address, stop: handle, wakeFd } = workerData as GuestWorkerData;
 const stop = stopSignalOf(handle);
 const wake = wakeFd as WakeFd;
 const sockets = new SocketTable({ wakeFd: wake, native, guestAddress: address as Ipv4, now: () => performance.now() });
@@ -34,7 +33,10 @@ const decoder = new TextDecoder();
 const output = (bytes: Uint8Array): void => say({ kind: 'output', text: decoder.decode(bytes) });
 
 let image: { readonly compute: ComputeState; readonly wasi: SavedWasi } | undefined;
-for (;;) {
+for (let moves = 0; ; moves += 1) {
+  const place = hosts[moves % hosts.length];
+  if (place === undefined) throw new Error('a guest is somewhere');
+  const engine = ENGINES[place.engine];
   const context = createHostCallContext();
   const wasi: Wasi = new Wasi({
     context,
@@ -44,7 +46,7 @@ for (;;) {
     sockets,
     ...(image === undefined ? {} : { saved: image.wasi }),
   });
-  const instance = engine.instantiate(engine.compile(module), wasi.imports, stop, context);
+  const instance = engine.instantiate(engine.compile(place.module), wasi.imports, stop, context);
   if (image !== undefined) {
     instance.restore(image.compute);
     stop.clear();

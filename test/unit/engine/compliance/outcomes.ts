@@ -22,11 +22,11 @@ const TRAPS: readonly (readonly [string, string])[] = [
 
 export function outcomes(subject: Subject): void {
   for (const [body, message] of TRAPS) {
-    test(`a trap is an outcome: ${body}`, async () => {
+    test(`a trap is an outcome: ${body}`, () => {
       const text = `(module (type $void (func)) (memory 1) (global $zero (mut i32) (i32.const 0))
         (table 1 1 funcref) (elem (i32.const 0) $other) (func $other (param i32))
         (func $down (call $down) (call $down)) (func (export "_start") ${body}))`;
-      const outcome = (await make(subject, text)).instance.start();
+      const outcome = make(subject, text).instance.start();
       assert.ok(outcome.kind === 'trapped', outcome.kind);
       // V8 gives the same words to different conversions and an index beyond a table; the core of each is the same.
       const same = /^(undefined element|table index is out of bounds|out of bounds table access)$/u.test(
@@ -38,10 +38,10 @@ export function outcomes(subject: Subject): void {
     });
   }
 
-  test('a guest that returns has exited with 0, after its start function', async () => {
+  test('a guest that returns has exited with 0, after its start function', () => {
     const text = `(module (memory 1) (func $first (i32.store8 (i32.const 1) (i32.const 5))) (start $first)
       (func (export "_start") (i32.store8 (i32.const 2) (i32.load8_u (i32.const 1)))))`;
-    const { instance } = await make(subject, text);
+    const { instance } = make(subject, text);
     assert.deepEqual(instance.start(), { kind: 'exited', code: 0 });
     assert.equal(instance.memory()[2], 5);
   });
@@ -55,35 +55,35 @@ export function outcomes(subject: Subject): void {
     },
   });
 
-  test('GuestExit ends the guest with its code', async () => {
-    const { instance } = await make(subject, ENDING, failing(new GuestExit(7)));
+  test('GuestExit ends the guest with its code', () => {
+    const { instance } = make(subject, ENDING, failing(new GuestExit(7)));
     assert.deepEqual(instance.start(), { kind: 'exited', code: 7 });
   });
 
-  test('other errors of the host come through as they are', async () => {
+  test('other errors of the host come through as they are', () => {
     const fault = new TypeError('a fault of the host');
-    const { instance } = await make(subject, ENDING, failing(fault));
+    const { instance } = make(subject, ENDING, failing(fault));
     assert.throws(
       () => instance.start(),
       (error) => error === fault,
     );
   });
 
-  test('an ended guest can do nothing any more', async () => {
-    const { instance } = await make(subject, '(module (memory 1) (func (export "_start")))');
+  test('an ended guest can do nothing any more', () => {
+    const { instance } = make(subject, '(module (memory 1) (func (export "_start")))');
     instance.start();
     assert.throws(() => instance.start(), { code: 'KEDGE_ENGINE_STATE' });
     assert.throws(() => instance.capture(), { code: 'KEDGE_ENGINE_STATE' });
     assert.throws(() => instance.resume(), { code: 'KEDGE_ENGINE_STATE' });
   });
 
-  test('what a module needs is checked before its code runs', async () => {
+  test('what a module needs is checked before its code runs', () => {
     const unknown = '(module (import "t" "nothing" (func)) (func (export "_start")))';
-    await assert.rejects(make(subject, unknown), { code: 'KEDGE_IMPORT_UNKNOWN', message: /t\.nothing/u });
+    assert.throws(() => make(subject, unknown), { code: 'KEDGE_IMPORT_UNKNOWN', message: /t\.nothing/u });
     const typed = '(module (import "t" "f" (func (param i64))) (func (export "_start")))';
     const offered = (): HostImports => ({ t: { f: host('(i)', () => undefined) } });
-    await assert.rejects(make(subject, typed, offered), { code: 'KEDGE_IMPORT_TYPE', message: /t\.f/u });
+    assert.throws(() => make(subject, typed, offered), { code: 'KEDGE_IMPORT_TYPE', message: /t\.f/u });
     const outside = '(module (memory 1) (data (i32.const 65534) "abc") (func (export "_start")))';
-    await assert.rejects(make(subject, outside), { code: 'KEDGE_MODULE_INVALID', message: /out of bounds/u });
+    assert.throws(() => make(subject, outside), { code: 'KEDGE_MODULE_INVALID', message: /out of bounds/u });
   });
 }

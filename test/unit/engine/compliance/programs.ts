@@ -11,14 +11,14 @@ import { stopFlagWaiter } from '../../../../src/wasi/waiting.ts';
 import { patternHash } from '../../../support/stream.ts';
 import { ExampleGuest, exampleModule, Peer } from '../../examples/support.ts';
 import { compileC, temporaryDirectory } from '../../wasi/support.ts';
-import type { Subject } from './subjects.ts';
+import type { Route, Subject } from './subjects.ts';
 
 /** Runs a program to its end. */
-async function run(
+function run(
   { engine, instrument }: Subject,
   module: Uint8Array,
   options: Partial<WasiOptions> = {},
-): Promise<{ readonly outcome: Outcome; readonly output: string }> {
+): { readonly outcome: Outcome; readonly output: string } {
   let output = '';
   const say = (bytes: Uint8Array): void => void (output += Buffer.from(bytes).toString());
   const context = createHostCallContext();
@@ -29,7 +29,7 @@ async function run(
     waiter: stopFlagWaiter(stop),
     ...options,
   });
-  const instance = engine.instantiate(engine.compile(await instrument(module)), wasi.imports, stop, context);
+  const instance = engine.instantiate(engine.compile(instrument(module)), wasi.imports, stop, context);
   const outcome = instance.start();
   wasi.close();
   return { outcome, output };
@@ -95,40 +95,78 @@ int main(void) {
     return 0;
 }`;
 
+/** The examples, stopped again and again while their peers talk to them. */
+export function movingPrograms(route: Route): void {
+  const start = (name: string, ...args: readonly string[]): ExampleGuest => ExampleGuest.startOn(route, name, ...args);
+
+  test('chat remembers people over moves', { timeout: 60_000 }, async () => {
+    await using chat = start('chat', '7001');
+    await chat.until(() => chat.output.includes('listening on port 7001'));
+    await chat.move();
+    const anna = await Peer.to(chat.address, 7001);
+    assert.equal(await anna.line(), 'hello, who are you?');
+    await anna.write('Anna\n');
+    assert.equal(await anna.line(), 'nice to meet you, Anna');
+    for (let i = 1; i <= 5; i += 1) {
+      await anna.write(`half of `);
+      await chat.move();
+      await anna.write(`line ${i}\n`);
+      assert.match(await anna.line(), new RegExp(`^Anna, line ${i} has 14 characters`, 'u'));
+    }
+    anna.socket.destroy();
+  });
+
+  test('compute comes to the same result however often it moves', { timeout: 60_000 }, async () => {
+    await using straight = start('compute', '300000', '10');
+    await straight.ended;
+    await using moved = start('compute', '300000', '10');
+    let ended = false;
+    void moved.ended.finally(() => (ended = true)).catch(() => {});
+    // Then it is left alone: a guest that is always being moved makes little progress.
+    while (!ended && moved.moves < 25) {
+      await Promise.race([moved.move().catch(() => {}), moved.ended]);
+    }
+    await moved.ended;
+    assert.equal(moved.output, straight.output);
+    assert.match(moved.output, /step 10 [0-9a-f]{16}\nresult [0-9a-f]{16}\n$/u);
+    assert.ok(moved.moves > 3, `${moved.moves} moves`);
+  });
+}
+
 export function programs(subject: Subject): void {
-  test('a program with recursion, function pointers, a large heap and floats', { timeout: 60_000 }, async () => {
-    const result = await run(subject, compileC(LANGUAGE), { args: ['program', 'käse'] });
+  test('a program with recursion, function pointers, a large heap and floats', { timeout: 60_000 }, () => {
+    const result = run(subject, compileC(LANGUAGE), { args: ['program', 'käse'] });
     assert.deepEqual(result, {
       outcome: { kind: 'exited', code: 36 },
       output: '2 käse 6.987282257e+11 32767 842135\n999976 2.71828 1.41421\n',
     });
   });
 
-  test('files, directories, clocks and sleep', { timeout: 60_000 }, async () => {
+  test('files, directories, clocks and sleep', { timeout: 60_000 }, () => {
     using directory = temporaryDirectory();
     const hostPath = join(directory.path, 'data');
     mkdirSync(hostPath);
-    const result = await run(subject, compileC(FILES), { preopens: [{ guestPath: '/data', hostPath }] });
+    const result = run(subject, compileC(FILES), { preopens: [{ guestPath: '/data', hostPath }] });
     assert.deepEqual(result.outcome, { kind: 'exited', code: 0 });
     assert.match(result.output, /^[0-9a-f]{8} 3 1 1\n$/u);
     assert.equal(readFileSync(join(hostPath, 'lines'), 'utf8').split('\n')[499], 'line 499');
   });
 
-  test('an abort', { timeout: 60_000 }, async () => {
-    const result = await run(subject, compileC('#include <stdlib.h>\nint main(void) { abort(); }'));
+  test('an abort', { timeout: 60_000 }, () => {
+    const result = run(subject, compileC('#include <stdlib.h>\nint main(void) { abort(); }'));
     assert.deepEqual(result.outcome, { kind: 'trapped', message: 'unreachable' });
   });
 
-  test('the example compute', { timeout: 60_000 }, async () => {
-    const result = await run(subject, exampleModule('compute'), { args: ['compute', '100000', '3'] });
+  test('the example compute', { timeout: 60_000 }, () => {
+    const result = run(subject, exampleModule('compute'), { args: ['compute', '100000', '3'] });
     assert.deepEqual(result.outcome, { kind: 'exited', code: 0 });
     assert.match(result.output, /^step 1 [0-9a-f]{16}\nstep 2 [0-9a-f]{16}\nstep 3 ([0-9a-f]{16})\nresult \1\n$/u);
   });
 
   test('the examples chat, stream and fetch over real connections', { timeout: 60_000 }, async () => {
-    const start = (name: string, ...args: readonly string[]): Promise<ExampleGuest> =>
-      ExampleGuest.startOn(subject.engine.name, subject.policy, name, ...args);
-    await using chat = await start('chat', '7001');
+    const start = (name: string, ...args: readonly string[]): ExampleGuest =>
+      ExampleGuest.startOn([subject], name, ...args);
+    await using chat = start('chat', '7001');
     await chat.until(() => chat.output.includes('listening on port 7001'));
     const anna = await Peer.to(chat.address, 7001);
     assert.equal(await anna.line(), 'hello, who are you?');
@@ -137,9 +175,9 @@ export function programs(subject: Subject): void {
     anna.socket.destroy();
 
     const size = 300_007;
-    await using stream = await start('stream', '7000');
+    await using stream = start('stream', '7000');
     await stream.until(() => stream.output.includes('listening'));
-    await using fetch = await start('fetch', 'both', stream.address, '7000', String(size), '4');
+    await using fetch = start('fetch', 'both', stream.address, '7000', String(size), '4');
     assert.deepEqual(await fetch.ended, { kind: 'exited', code: 0 }, fetch.output);
     assert.ok(fetch.output.endsWith(`bytes ${size} sha256 ${patternHash(4, size)}\n`), fetch.output);
   });

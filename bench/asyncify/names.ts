@@ -22,9 +22,3 @@ export const NAMES = {
 
 /** Pages of the frames memory: 64 MiB, far above what an engine's own stack lets a guest reach; untouched pages cost nothing. */
 export const FRAME_PAGES = 1024;
-
-/** Part of cache names: grows with every change of what `instrument` makes of the same module. */
-export const INSTRUMENT_REVISION = 1;
-
-/** How Asyncify writes frames. */
-export const ENCODING = 'asyncify-1';
