@@ -3,21 +3,31 @@ import type { CommandContext } from '@stricli/core';
 import { buildCommand } from '@stricli/core';
 import { readImageFile } from '../../image/file.ts';
 import { verifyImage } from '../../image/reader.ts';
+import type { Points } from '../../migrate/protocol.ts';
 import { stayWith } from './attach.ts';
 import { setExitCode } from './exit-code.ts';
 import type { AgentFlags } from './options.ts';
-import { agentFlag, withAgent } from './options.ts';
+import { agentFlag, engineFlag, pointsFlag, withAgent } from './options.ts';
 
-type RestoreFlags = AgentFlags & { readonly withoutFlows: boolean; readonly detach: boolean };
+type RestoreFlags = AgentFlags & {
+  readonly withoutFlows: boolean;
+  readonly engine?: string;
+  readonly points?: Points;
+  readonly detach: boolean;
+};
 
 export const restore = buildCommand<RestoreFlags, [string], CommandContext>({
   async func(flags, path) {
     const image = await readImageFile(path);
     // The agent looks for itself; this says it sooner.
     verifyImage(image);
-    const { withoutFlows, detach } = flags;
+    const { withoutFlows, engine, points, detach } = flags;
+    const wanted = {
+      ...(engine === undefined ? {} : { engine }),
+      ...(points === undefined ? {} : { policy: points }),
+    };
     await withAgent(flags, async (agent) => {
-      const guest = await agent.restore(image, { withoutFlows });
+      const guest = await agent.restore(image, { withoutFlows, ...wanted });
       if (detach) this.process.stdout.write(`${guest.name}\n`);
       else setExitCode(this, await stayWith(agent, guest, process));
     });
@@ -29,6 +39,8 @@ export const restore = buildCommand<RestoreFlags, [string], CommandContext>({
         brief: 'Make another guest of the image, whose connections are reset',
         default: false,
       },
+      engine: { ...engineFlag, brief: 'What executes it from here on [default: the engine of the image]' },
+      points: { ...pointsFlag, brief: 'Where it can be stopped while it computes [default: as before]' },
       detach: { kind: 'boolean', brief: 'Print the name and leave the guest to itself', default: false },
       agent: agentFlag,
     },
