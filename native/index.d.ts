@@ -199,3 +199,78 @@ export function sockError(fd: number): number;
  * @returns how many are ready, 0 at the timeout, `-EINTR` when woken (all revents are then 0).
  */
 export function pollMany(set: Int32Array, count: number, wakeFd: number, timeoutMs: number): number;
+
+/**
+ * A module that WAMR has loaded, for any number of instances in this thread. The bytes are copied.
+ * @throws Error with `code` KEDGE_MODULE_UNSUPPORTED (the message names the features) or KEDGE_MODULE_INVALID.
+ */
+export class WamrModule {
+  constructor(bytes: Uint8Array);
+  /** Its function imports, in order. Signatures have WAMR's letters, and `c` for funcref, `e` for externref. */
+  imports(): { readonly module: string; readonly name: string; readonly signature: string }[];
+  /** The signature of an exported function, or null. */
+  function(name: string): string | null;
+}
+
+/** A value of the guest: i32, f32 and f64 are numbers, i64 bigints, funcref function indices of the module or null, externref null. */
+export type WamrValue = number | bigint | null;
+
+/** One guest in WAMR. It belongs to the thread that made it, and all it does happens in its calls. */
+export class WamrInstance {
+  /**
+   * `stackSize`: bytes for the frames of its functions; beyond that it traps with `call stack exhausted`.
+   * @throws Error with `code` KEDGE_MODULE_INVALID when segments lie outside memory or table, or memory is short.
+   */
+  constructor(module: WamrModule, stackSize: number);
+  /**
+   * Calls an exported function and gives its result (an array of several, undefined for none). `functions` are the host functions in
+   * the order of the imports; they are called in this thread before `call` returns, and may call this object.
+   * @throws what a host function threw, the very object; an Error with `code` KEDGE_TRAP and the specification's words.
+   */
+  call(
+    name: string,
+    args: readonly WamrValue[],
+    functions: readonly ((...args: never[]) => unknown)[],
+  ): WamrValue | readonly WamrValue[] | undefined;
+  /** The bytes of linear memory, not a copy. Never transfer it. Detached when memory moves or grows, before any JavaScript sees that; then ask again. */
+  memory(): ArrayBuffer;
+  /** Adds pages; false when memory may not or cannot grow so far, when no instruction of the module could grow it, or while a call runs. */
+  grow(pages: number): boolean;
+  /** The bits of an exported global: `[low, high]`, unsigned. null: there is none. */
+  getGlobal(name: string): [number, number] | null;
+  /** Writes an exported mutable global of a number type; false when there is none. */
+  setGlobal(name: string, low: number, high: number): boolean;
+  /** A number by which any thread can write an exported mutable i32 global, see {@link wamrWriteFlag}. 0: there is none. */
+  shareFlag(name: string): number;
+  /** The number of elements of an exported table, or null. */
+  tableSize(name: string): number | null;
+  /** The function index of an element, -1 for null, -2 when there is no such table or element. */
+  tableGet(name: string, index: number): number;
+  /** Writes a function index or -1 for null; false when there is no such element or function. */
+  tableSet(name: string, index: number, func: number): boolean;
+  /** Frees everything now and detaches the memory. Throws while a call runs. */
+  dispose(): void;
+}
+
+/** Writes a shared flag from any thread; false when its instance is gone. */
+export function wamrWriteFlag(flag: number, value: number): boolean;
+/** The version of WAMR. */
+export function wamrVersion(): string;
+
+/** What the stable-point pass may be told. */
+export interface InstrumentOptions {
+  /** Where the guest may be stopped while it computes; `loop` when left out. */
+  readonly policy?: 'call' | 'function' | 'loop' | 'loop-all' | 'instruction';
+  /** How a poll reads the stop flag: a shared memory `kedge.stop` (when left out) or the global `kedge:stop`. */
+  readonly flag?: 'memory' | 'global';
+  /** Imports that can suspend, as `module.name`; all of them when left out. */
+  readonly suspending?: readonly string[];
+  /** Function index and byte offset in turn, of further points that can be entered. */
+  readonly entries?: readonly number[];
+}
+
+/**
+ * Writes the instrumented form of a module. Throws an Error with code `KEDGE_MODULE_INVALID`, or `KEDGE_MODULE_UNSUPPORTED`
+ * when it uses a feature that the pass does not cover; the message has the feature's name and the byte offset.
+ */
+export function instrument(module: Uint8Array, options?: InstrumentOptions): Uint8Array;

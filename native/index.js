@@ -55,4 +55,9 @@ export const {
   FastPathPrograms,
   FastPathFlows,
   deviceIndex,
+  WamrModule,
+  WamrInstance,
+  wamrWriteFlag,
+  wamrVersion,
+  instrument,
 } = load();

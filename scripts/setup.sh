@@ -2,7 +2,7 @@
 # Makes a clone ready: Debian packages, npm packages, the native addon, the example guests. It says what it does, installs only
 # what is missing, and is done in a moment when nothing is. Where it may not install, it prints what to install and ends 1.
 #
-#   scripts/setup.sh tools    what compiling and linting need: compilers, npm packages, the native addon
+#   scripts/setup.sh tools    what compiling and linting need: compilers, cmake, npm packages, the native addon
 #   scripts/setup.sh          that, and what demo, tests and benchmarks need: peers, captures, the compiler of the guests
 #
 # Needs git, make and Rust (cargo) beforehand, and any Node with npm: it is only used to fetch the right Node.
@@ -21,6 +21,7 @@ tools='
   libc6-dev                   /usr/include/stdio.h
   clang-14                    clang-14
   libbpf-dev                  /usr/include/bpf/bpf_helpers.h
+  cmake                       cmake
 '
 all="$tools"'
   iproute2                    ip

@@ -42,7 +42,7 @@ node_tests() {
 rust_tests() {
   local status=0
   echo 'test: rust'
-  (cd native && timeout --kill-after=10 30m cargo test --release --locked --quiet) >"$results/cargo.log" 2>&1 </dev/null || status=$?
+  (cd native && timeout --kill-after=10 30m cargo test --profile checked --locked --quiet) >"$results/cargo.log" 2>&1 </dev/null || status=$?
   sed -nE 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed; ([0-9]+) ignored.*/\1 \2 \3/p' "$results/cargo.log" |
     awk '{p += $1; f += $2 + $3} END {print p + 0, f + 0}' >"$results/rust"
   ((status == 0)) || cat "$results/cargo.log"

@@ -65,6 +65,7 @@ export const ERROR_CODES = {
   KEDGE_STACK_TOO_DEEP: 'the stack does not fit where a stop saves it',
   KEDGE_FRAMES_CORRUPT: 'saved frames are damaged',
   KEDGE_FRAMES_MISMATCH: 'saved frames belong to another module or encoding',
+  KEDGE_ENGINE_UNKNOWN: 'no engine of that name',
   KEDGE_ENGINE_STATE: 'the engine is not in a state for this',
   // Guests and sockets
   KEDGE_GUEST_BUSY: 'the guest is being moved, checkpointed or stopped',

@@ -1,13 +1,14 @@
-//! System calls Kedge needs and Node does not offer: TUN devices, batches of packets, a fast path past them in the
-//! kernel, and socket calls that block in one thread and are interrupted from another.
+//! What Kedge needs and Node does not offer: TUN devices, batches of packets, a fast path past them in the kernel, socket
+//! calls that block in one thread and are interrupted from another, and a second WebAssembly engine ([`wamr`]).
 //!
 //! Everything outside [`bind`] is plain Rust over file descriptors and knows nothing of Node;
 //! `bind` turns JavaScript arguments into these calls and results into numbers.
 //!
 //! Two rules hold everywhere:
 //!
-//! * A descriptor is a plain number that belongs to the process, not to a thread. Nothing here keeps
-//!   state between calls, so the library may be used by any number of threads at once.
+//! * A descriptor is a plain number that belongs to the process, not to a thread. Except for guests, which
+//!   stay in their thread, nothing here keeps state between calls, so the library may be used by any
+//!   number of threads at once.
 //! * Memory that comes from JavaScript may be shared with other threads and two arguments may be
 //!   views of the same bytes. It is therefore only seen as slices of atomics ([`memory`]), never
 //!   as `&[u8]` or `&mut [u8]`.
@@ -24,6 +25,8 @@ pub mod errno;
 pub mod fast_path;
 pub mod interrupt;
 pub mod memory;
+pub mod points;
 pub mod poll;
 pub mod socket;
 pub mod tun;
+pub mod wamr;

@@ -2,6 +2,7 @@
 import { buildRouteMap } from '@stricli/core';
 import { agent } from './kedge/agent.ts';
 import { checkpoint } from './kedge/checkpoint.ts';
+import { engines } from './kedge/engines.ts';
 import { inspect } from './kedge/inspect.ts';
 import { logs } from './kedge/logs.ts';
 import { migrate } from './kedge/migrate.ts';
@@ -15,7 +16,7 @@ import { runApp } from './run-app.ts';
 /** Runs `kedge ARGV` and returns the exit code. */
 export function kedgeCommand(argv: readonly string[]): Promise<number> {
   const root = buildRouteMap({
-    routes: { agent, run, ps, logs, stop, migrate, checkpoint, restore, inspect },
+    routes: { agent, run, ps, logs, stop, migrate, checkpoint, restore, inspect, engines },
     docs: { brief: 'Guests that move between machines with their connections' },
   });
   return runApp('kedge', root, protectGuestArguments(argv));

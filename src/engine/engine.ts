@@ -77,23 +77,27 @@ export type Outcome =
   | { readonly kind: 'stopped' }
   | { readonly kind: 'trapped'; readonly message: string };
 
-/** Where stable points are put. `loop` and `loop-all` are the same in this encoding; `none` cannot be stopped at all. */
-export type Policy = 'loop-all' | 'loop' | 'none';
+/** Where a guest that computes can be stopped; `docs/stable-points.md` says what each costs. `none` cannot be stopped at all. */
+export const POLICIES = ['call', 'function', 'loop', 'loop-all', 'instruction', 'none'] as const;
+export type Policy = (typeof POLICIES)[number];
+
+/** How an engine lets another thread raise the stop flag: in a shared memory, or in a global of the guest. */
+export type FlagKind = 'memory' | 'global';
 
 /** The instrumented form of one module. Plain data: may be posted to another thread or cached on disk. */
 export interface InstrumentedModule {
   /** The instrumented module, for the engine. */
   readonly bytes: Uint8Array;
-  /** How the frames of a stopped guest are written, e.g. `asyncify-1`. */
+  /** How the frames of a stopped guest are written, e.g. `points-1`. */
   readonly encoding: string;
   readonly policy: Policy;
   /** SHA-256 of the module as its author made it, lower-case hex: the identity of the code. */
   readonly originalHash: string;
-  /** SHA-256 of `bytes`, lower-case hex. Frames fit only the form that made them. */
+  /** SHA-256 of `bytes`, lower-case hex: what compiled code is kept by. Frames do not depend on it. */
   readonly hash: string;
   /** Function imports of the original module, in order. */
   readonly imports: readonly ImportedFunction[];
-  /** Mutable globals of the original module, in order. */
+  /** Mutable globals of the original module that hold numbers, in order. */
   readonly globals: readonly ValueType[];
 }
 
@@ -109,12 +113,14 @@ export interface GlobalState {
   readonly bits: bigint;
 }
 
-/** The frames of a stopped guest. Empty bytes: the guest has not been started yet. */
+/**
+ * The frames of a stopped guest, in terms of its original module; so they fit every engine. Empty bytes: the guest has not been
+ * started yet.
+ */
 export interface FramesState {
   readonly encoding: string;
+  /** Where the guest could be stopped. A form of the module under another policy may lack its place: see `placesOf`. */
   readonly policy: Policy;
-  /** SHA-256 (hex) of the instrumented module whose code made these frames. */
-  readonly moduleHash: string;
   readonly bytes: Uint8Array;
 }
 
@@ -158,7 +164,8 @@ export interface Instance {
   capture(): ComputeState;
   /**
    * Makes this fresh instance (never started) equal to the captured one; `resume` then continues it.
-   * Throws KEDGE_FRAMES_MISMATCH when the state was made by another module, policy or encoding.
+   * Throws KEDGE_FRAMES_MISMATCH when the state is of another module or encoding, KEDGE_FRAMES_CORRUPT when its frames are none
+   * that this form of the module can have.
    */
   restore(state: ComputeState): void;
 }
@@ -172,7 +179,13 @@ export interface CompiledModule {
 export interface Engine {
   readonly name: string;
   readonly version: string;
-  /** Throws KEDGE_MODULE_INVALID. Cached by hash. */
+  /** Which flag the polls of its modules read. */
+  readonly flag: FlagKind;
+  /** What its modules may use, for people. */
+  readonly features: readonly string[];
+  /** Throws KEDGE_MODULE_UNSUPPORTED, naming the feature, when the module cannot run here. Nothing is kept. */
+  check(module: InstrumentedModule): void;
+  /** Throws KEDGE_MODULE_INVALID and KEDGE_MODULE_UNSUPPORTED. Cached by hash. */
   compile(module: InstrumentedModule): CompiledModule;
   /**
    * Checks every import before any guest code runs: KEDGE_IMPORT_UNKNOWN, KEDGE_IMPORT_TYPE name it.

@@ -1,4 +1,8 @@
+import { native } from '../native.ts';
 import type { StopHandle, StopSignal } from './engine.ts';
+
+/** The 32-bit word behind the flag's cache line that names a second flag, inside a guest's own globals; 0 while there is none. */
+const SECOND = 16;
 
 /** A new stop flag, not requested. Make it in any thread and post its `handle` to the guest's. */
 export function createStopSignal(): StopSignal {
@@ -11,15 +15,33 @@ export function stopSignalOf(handle: StopHandle): StopSignal {
   if (!(shared instanceof SharedArrayBuffer)) {
     throw new TypeError('the handle of a stop signal is a shared memory');
   }
-  const words = new Int32Array(shared, 0, 1);
+  const words = new Int32Array(shared, 0, SECOND + 1);
   return {
     handle,
     shared,
     request: () => {
       Atomics.store(words, 0, 1);
       Atomics.notify(words, 0);
+      const second = Atomics.load(words, SECOND);
+      if (second !== 0) native.wamrWriteFlag(second, 1);
     },
     clear: () => void Atomics.store(words, 0, 0),
     requested: () => Atomics.load(words, 0) !== 0,
+  };
+}
+
+/**
+ * Lets a signal also raise a flag that an engine shares with other threads under a number, because its guest cannot read
+ * the shared memory. The flag follows the signal from here on: `settle` makes it so, and is called again after the signal was
+ * cleared. A request at the same time is not lost: whoever comes second finds what the first has written.
+ */
+export function followSignal(signal: StopSignal, flag: number): { readonly settle: () => void } {
+  const words = new Int32Array(signal.shared, 0, SECOND + 1);
+  Atomics.store(words, SECOND, flag);
+  return {
+    settle: () => {
+      native.wamrWriteFlag(flag, 0);
+      if (Atomics.load(words, 0) !== 0) native.wamrWriteFlag(flag, 1);
+    },
   };
 }

@@ -15,7 +15,7 @@ import { failed, native } from '../native.ts';
 import type { WakeFd } from '../native.ts';
 import { closeLeft, createAccount } from './descriptors.ts';
 import { logCost } from './protocol.ts';
-import type { Requests, WorkerBegin, WorkerMessage, WorkerStart } from './protocol.ts';
+import type { Requests, WorkerBegin, WorkerError, WorkerMessage, WorkerStart } from './protocol.ts';
 import { startWorker } from './spare.ts';
 
 /** How a guest's code ended. */
@@ -52,6 +52,10 @@ type Waiting = {
 
 const STOP_LIMIT = 10_000;
 
+function errorOf({ code, message, hint }: WorkerError): KedgeError {
+  return new KedgeError(isErrorCode(code) ? code : 'KEDGE_INTERNAL', message, { hint });
+}
+
 export class Guest {
   readonly #worker: Worker;
   readonly #stop: StopSignal;
@@ -86,10 +90,11 @@ export class Guest {
     this.#worker.on('message', (message: WorkerMessage) => this.#take(message));
     this.#worker.on('error', (error: Error) => this.#gone({ kind: 'crashed', message: error.message }));
     this.#worker.on('exit', () => this.#gone({ kind: 'crashed', message: 'the worker thread ended' }));
-    const { instrumented, module, address, args, environ, preopens } = options;
+    const { engine, instrumented, module, address, args, environ, preopens } = options;
     const begin: WorkerBegin = {
       do: 'begin',
       args: {
+        engine,
         instrumented,
         module,
         address,
@@ -109,7 +114,10 @@ export class Guest {
     return this.#state;
   }
 
-  /** Settles when the worker has compiled the module. Rejects with KEDGE_GUEST_CRASHED when it could not. */
+  /**
+   * Settles when the worker has compiled the module. Rejects with what the engine says of a module that it cannot run, and with
+   * KEDGE_GUEST_CRASHED when the worker died.
+   */
   get ready(): Promise<void> {
     return this.#ready.promise;
   }
@@ -145,8 +153,14 @@ export class Guest {
           waiting?.done();
           return waiting?.resolve(message.result as never);
         }
-        const { code, message: text, hint } = message.error;
-        return waiting?.reject(new KedgeError(isErrorCode(code) ? code : 'KEDGE_INTERNAL', text, { hint }));
+        return waiting?.reject(errorOf(message.error));
+      }
+      case 'refused': {
+        const error = errorOf(message.error);
+        this.#ready.reject(error);
+        for (const { reject } of this.#waiting.values()) reject(error);
+        this.#waiting.clear();
+        return this.#end({ kind: 'crashed', message: error.message });
       }
       case 'ready':
         return this.#ready.resolve();

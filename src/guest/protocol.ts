@@ -1,5 +1,6 @@
 /** What a guest's keeper (main thread) and its worker thread say to each other. Everything here is structured-clonable. */
 import type { CallState, FramesState, GlobalState, InstrumentedModule, Outcome, StopHandle } from '../engine/engine.ts';
+import type { EngineName } from '../engine/engines.ts';
 import type { DrainReport } from '../wasi-sock/drain.ts';
 import type { FlowReport } from '../wasi-sock/save.ts';
 import type { SavedSockets } from '../wasi-sock/saved.ts';
@@ -7,6 +8,8 @@ import type { SavedWasi } from '../wasi/saved.ts';
 
 /** Which guest a worker is to be. */
 export type WorkerStart = {
+  readonly engine: EngineName;
+  /** For this engine. */
   readonly instrumented: InstrumentedModule;
   /** The original module: its own data segments are the memory an image leaves out. */
   readonly module: Uint8Array;
@@ -86,6 +89,8 @@ export type WorkerError = { readonly code: string; readonly message: string; rea
 export type WorkerMessage =
   /** The module is compiled; requests are answered without delay from here on. */
   | { readonly kind: 'ready' }
+  /** The module cannot run here; the thread ends. */
+  | { readonly kind: 'refused'; readonly error: WorkerError }
   | { readonly kind: 'reply'; readonly id: number; readonly result: Requests[keyof Requests]['result'] }
   | { readonly kind: 'error'; readonly id: number; readonly error: WorkerError }
   /** The guest's code returned. After `exited` and `trapped`, `lingering` connections still have bytes to deliver. */

@@ -7,9 +7,9 @@
  * have everything.
  */
 import { createHostCallContext } from '../engine/context.ts';
-import type { CallState, CompiledModule, Instance, Outcome, StopSignal } from '../engine/engine.ts';
+import type { CallState, CompiledModule, Engine, Instance, Outcome, StopSignal } from '../engine/engine.ts';
+import { ENGINES } from '../engine/engines.ts';
 import { stopSignalOf } from '../engine/stop.ts';
-import { v8Engine } from '../engine/v8/engine.ts';
 import { initialMemory } from '../engine/wasm/initial-memory.ts';
 import { KedgeError } from '../errors.ts';
 import { applyDelta, collectDelta } from '../image/memory-delta.ts';
@@ -22,7 +22,7 @@ import type { FlowReport } from '../wasi-sock/save.ts';
 import { Wasi } from '../wasi/imports.ts';
 import type { SavedWasi } from '../wasi/saved.ts';
 import { LOG_LIMIT, logCost } from './protocol.ts';
-import type { RestoredGuest, SavedGuest, WorkerMessage, WorkerRequest, WorkerStart } from './protocol.ts';
+import type { RestoredGuest, SavedGuest, WorkerError, WorkerMessage, WorkerRequest, WorkerStart } from './protocol.ts';
 import { accounted } from './descriptors.ts';
 import { checkHandles } from './handles-check.ts';
 
@@ -41,11 +41,17 @@ type Captured = Omit<SavedGuest, 'handles'>;
 
 export type Say = (message: WorkerMessage, transfer?: ArrayBuffer[]) => void;
 
+/** An error as it goes to the keeper. */
+export function plain({ code, message, hint }: KedgeError): WorkerError {
+  return { code, message, hint };
+}
+
 export class GuestThread {
   readonly #given: WorkerStart;
   readonly #say: Say;
   readonly #stop: StopSignal;
   readonly #host: SocketHost;
+  readonly #engine: Engine;
   readonly #compiled: CompiledModule;
   readonly #initial: Uint8Array;
   readonly #outstanding: Int32Array;
@@ -54,7 +60,7 @@ export class GuestThread {
   /** Of a guest that stands still, between drain and save. */
   #captured: Captured | undefined;
 
-  /** Compiles the module. Nothing runs until a request says so. */
+  /** Compiles the module. Nothing runs until a request says so. Throws what the engine says of a module that it cannot run. */
   constructor(given: WorkerStart, say: Say) {
     this.#given = given;
     this.#say = say;
@@ -65,7 +71,8 @@ export class GuestThread {
       guestAddress: given.address as Ipv4,
       now: () => performance.now(),
     };
-    this.#compiled = v8Engine.compile(given.instrumented);
+    this.#engine = ENGINES[given.engine];
+    this.#compiled = this.#engine.compile(given.instrumented);
     this.#initial = initialMemory(given.module);
     this.#outstanding = new Int32Array(given.logOutstanding);
   }
@@ -121,7 +128,7 @@ export class GuestThread {
       sockets,
       ...(saved === undefined ? {} : { saved }),
     });
-    return { sockets, wasi, instance: v8Engine.instantiate(this.#compiled, wasi.imports, this.#stop, context) };
+    return { sockets, wasi, instance: this.#engine.instantiate(this.#compiled, wasi.imports, this.#stop, context) };
   }
 
   /** Runs guest code until it stops or ends. */
@@ -170,9 +177,9 @@ export class GuestThread {
   #save(flows: readonly FlowReport[]): SavedGuest {
     if (this.#state.name !== 'ended') return this.#saveLive(this.#live(), flows);
     const { sockets, code } = this.#state;
-    const { encoding, policy, hash } = this.#given.instrumented;
+    const { encoding, policy } = this.#given.instrumented;
     return {
-      frames: { encoding, policy, moduleHash: hash, bytes: new Uint8Array() },
+      frames: { encoding, policy, bytes: new Uint8Array() },
       call: undefined,
       globals: [],
       memory: collectDelta(new Uint8Array(), this.#initial),
@@ -327,8 +334,7 @@ export class GuestThread {
       }
     } catch (error) {
       if (!(error instanceof KedgeError)) throw error;
-      const { code, message, hint } = error;
-      this.#say({ kind: 'error', id, error: { code, message, hint } });
+      this.#say({ kind: 'error', id, error: plain(error) });
     }
     after?.();
   }

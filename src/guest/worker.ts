@@ -8,7 +8,7 @@ import { parentPort } from 'node:worker_threads';
 import { KedgeError } from '../errors.ts';
 import type { WorkerBegin, WorkerMessage, WorkerRequest, WorkerStart } from './protocol.ts';
 import { rehearseSockets } from './rehearsal.ts';
-import { GuestThread } from './thread.ts';
+import { GuestThread, plain } from './thread.ts';
 
 if (parentPort === null) throw new Error('a guest runs as a worker');
 const port = parentPort;
@@ -19,8 +19,14 @@ function say(message: WorkerMessage, transfer: ArrayBuffer[] = []): void {
 
 let guest: GuestThread | undefined;
 
+/** A module that the engine cannot run is told, and nothing else happens here. */
 function begin(given: WorkerStart): void {
-  guest = new GuestThread(given, say);
+  try {
+    guest = new GuestThread(given, say);
+  } catch (error) {
+    if (!(error instanceof KedgeError)) throw error;
+    return say({ kind: 'refused', error: plain(error) });
+  }
   try {
     guest.rehearse();
   } catch (error) {

@@ -1,6 +1,6 @@
 /** The sections `frames` and `globals`: where the guest's code stands. Everything read is checked but the frames' own bytes, which are the engine's. */
 import { Type } from 'typebox';
-import type { CallState, FramesState, GlobalState, PendingState } from '../engine/engine.ts';
+import { type CallState, type FramesState, type GlobalState, type PendingState, POLICIES } from '../engine/engine.ts';
 import { KedgeError } from '../errors.ts';
 import { decodeCbor, encodeCbor } from './cbor.ts';
 import { checkShape } from './shape.ts';
@@ -14,8 +14,7 @@ const Bits = Type.Union([
 const Frames = Type.Object(
   {
     encoding: Type.String(),
-    policy: Type.Enum(['loop-all', 'loop', 'none']),
-    moduleHash: Type.String({ pattern: '^[0-9a-f]{64}$' }),
+    policy: Type.Enum([...POLICIES]),
     bytes: Type.Unknown(),
     call: Type.Optional(
       Type.Object(
@@ -47,9 +46,9 @@ export function decodeFrames(section: Uint8Array): {
   readonly frames: FramesState;
   readonly call: CallState | undefined;
 } {
-  const { encoding, policy, moduleHash, bytes, call } = checkShape(Frames, decodeCbor(section, 'frames'), 'frames');
+  const { encoding, policy, bytes, call } = checkShape(Frames, decodeCbor(section, 'frames'), 'frames');
   if (!(bytes instanceof Uint8Array)) throw new KedgeError('KEDGE_IMAGE_INVALID', "the image's frames are no bytes");
-  const frames: FramesState = { encoding, policy, moduleHash, bytes };
+  const frames: FramesState = { encoding, policy, bytes };
   if (call === undefined) return { frames, call };
   const { module, name, args, pending } = call;
   const plain = { module, name, args: args.map(BigInt) };

@@ -1,6 +1,7 @@
 /** The image's first part: what it is and whose, small enough to be shown and to decide by before anything else is read. */
 import { Type } from 'typebox';
 import type { Static, TProperties } from 'typebox';
+import { POLICIES } from '../engine/engine.ts';
 import { Publish } from '../gateway/admin/schema.ts';
 import { checkShape } from './shape.ts';
 import { FORMAT_VERSION, MAX_MEMORY_PAGES, MAX_MODULE } from './format.ts';
@@ -38,10 +39,11 @@ export const Manifest = Closed({
   publish: Type.Array(Publish, { maxItems: 1024 }),
   /** Names of the guest's directories, and what the source's host gave for them. */
   preopens: Type.Array(Closed({ guest: Text, host: Text }), { maxItems: 1024 }),
+  /** What executed it; any other can go on. */
   engine: Text,
-  /** How frames are written, and for which polls. */
+  /** How frames are written, and where the guest could be stopped. */
   encoding: Text,
-  policy: Type.Enum(['loop-all', 'loop', 'none']),
+  policy: Type.Enum([...POLICIES]),
   /** Linear memory, pages of 64 KiB; 0 also for a guest whose code has ended. */
   memoryPages: Type.Integer({ minimum: 0, maximum: MAX_MEMORY_PAGES }),
   /** False: the original went on running, so this image has no claim on its connections. */

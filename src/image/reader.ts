@@ -8,6 +8,7 @@
 import { promisify } from 'node:util';
 import { zstdDecompress } from 'node:zlib';
 import type { CallState, FramesState, GlobalState } from '../engine/engine.ts';
+import { ENCODING } from '../engine/points/stack.ts';
 import { KedgeError } from '../errors.ts';
 import { decodeCbor } from './cbor.ts';
 import { decodeFrames, decodeGlobals } from './compute.ts';
@@ -86,6 +87,14 @@ export async function decodeImage(bytes: Uint8Array): Promise<Image> {
     if (found === undefined) throw invalid(`the image has no section ${name}`);
     return found;
   };
+  if (manifest.encoding !== ENCODING) {
+    const { encoding, kedgeVersion } = manifest;
+    throw new KedgeError(
+      'KEDGE_IMAGE_VERSION',
+      `the image's frames are written as ${encoding}, by Kedge ${kedgeVersion}; this Kedge reads ${ENCODING}`,
+      { hint: 'continue it with the version of Kedge that made it' },
+    );
+  }
   const { frames, call } = decodeFrames(section('frames'));
   if (frames.encoding !== manifest.encoding || frames.policy !== manifest.policy) {
     throw invalid("the image's frames are of another encoding than its manifest says");

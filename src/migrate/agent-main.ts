@@ -33,10 +33,9 @@ export async function runAgent(options: AgentMainOptions): Promise<number> {
     });
   const registry = options.stateDir === undefined ? noRegistry : fileRegistry(options.stateDir);
   const directories = new Map((options.dirs ?? []).map(({ host, guest }) => [guest, host]));
-  const cacheDirectory = options.stateDir === undefined ? undefined : join(options.stateDir, 'cache');
   // Loading what a guest's thread runs takes 0.3 s without what V8 made of it before, 0.1 s with it.
-  if (cacheDirectory !== undefined) enableCompileCache(join(cacheDirectory, 'node'));
-  const agent = new Agent({ gateway, leg, transport: unixTransport, registry, directories, cacheDirectory, warn });
+  if (options.stateDir !== undefined) enableCompileCache(join(options.stateDir, 'cache', 'node'));
+  const agent = new Agent({ gateway, leg, transport: unixTransport, registry, directories, warn });
   const signalled = new Promise<void>((resolve) => {
     // Once: a second signal ends a process that is slow to stop, as it ends any other.
     process.once('SIGTERM', () => resolve());

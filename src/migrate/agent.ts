@@ -3,9 +3,8 @@
  * when one has ended. What it owns it owns alone: no guest is in two agents' hands, because the gateway gives an epoch once.
  */
 import { randomUUID } from 'node:crypto';
-import type { InstrumentedModule, Policy } from '../engine/engine.ts';
-import { v8Engine } from '../engine/v8/engine.ts';
-import { instrument } from '../engine/instrument/instrument.ts';
+import { engineOf } from '../engine/engines.ts';
+import { instrumentFor } from '../engine/points/instrument.ts';
 import { KedgeError, withHint } from '../errors.ts';
 import type { GatewayClient } from '../gateway/admin/client.ts';
 import { Guest } from '../guest/guest.ts';
@@ -43,14 +42,13 @@ export type AgentOptions = {
    * taken from a move or an image: it would name any path that this agent can read.
    */
   readonly directories: ReadonlyMap<string, string>;
-  /** Where instrumented modules are kept between runs. */
-  readonly cacheDirectory?: string | undefined;
   readonly limits?: MoveLimits;
   readonly warn: (what: string) => void;
 };
 
 const PORTS_OF_COPY =
   'give the copy other ports: kedge restore FILE --without-flows --publish OUTSIDE:GUEST, or none: --no-publish';
+const NO_FRAMES: Uint8Array = new Uint8Array(0);
 
 type NewGuest = Pick<RunSpec, 'publish'> & { readonly name: string; readonly address: string | undefined };
 
@@ -115,12 +113,15 @@ export class Agent {
     if (this.#underWay.size === 0 && this.#arriving.size === 0 && !this.#closing) this.#spare.refill();
   }
 
-  async #instrument(module: Uint8Array, policy: Policy): Promise<InstrumentedModule> {
-    const { cacheDirectory } = this.#options;
-    const instrumented = await instrument(module, policy, cacheDirectory === undefined ? {} : { cacheDirectory });
-    // While it is compiled here, V8 gives guests' threads the same code, with all that it has optimised.
-    v8Engine.compile(instrumented);
-    return instrumented;
+  /**
+   * The form of a module for an engine, for a guest that stands at these frames. Throws KEDGE_ENGINE_UNKNOWN, and what the engine
+   * says of a module that it cannot run.
+   */
+  #code(module: Uint8Array, { engine: name, policy }: Pick<Identity, 'engine' | 'policy'>, frames = NO_FRAMES): Code {
+    const engine = engineOf(name);
+    const instrumented = instrumentFor(frames, module, policy, engine.flag);
+    engine.check(instrumented);
+    return { engine: engine.name, module, instrumented };
   }
 
   /** This host's directories under the names a guest from elsewhere knows. Throws KEDGE_PREOPEN_INVALID. */
@@ -141,8 +142,7 @@ export class Agent {
     const log = new Log();
     const guest = new Guest({
       worker: this.#spare.take(),
-      instrumented: code.instrumented,
-      module: code.module,
+      ...code,
       address,
       args: identity.args,
       environ: Object.entries(identity.env).map(([name, value]) => `${name}=${value}`),
@@ -199,18 +199,21 @@ export class Agent {
       using reserved = wanted === undefined ? this.#guests.reserveLike(moduleName) : this.#guests.reserve(wanted);
       const { name } = reserved;
       // A module that cannot run here is refused before anything is registered.
-      const instrumented = await this.#instrument(module, 'loop');
+      const { engine = 'v8', policy = 'loop' } = spec;
+      const code = this.#code(module, { engine, policy });
       const registered = await this.#register({ name, publish: spec.publish, address: spec.address });
       const identity: Identity = {
         ...spec,
         ...registered,
         name,
         epoch: 1,
-        moduleHash: instrumented.originalHash,
+        engine,
+        policy,
+        moduleHash: code.instrumented.originalHash,
         startedAt: new Date().toISOString(),
         args: [moduleName, ...spec.args],
       };
-      return await this.#begin(identity, { module, instrumented }, (kept) => kept.guest.start());
+      return await this.#begin(identity, code, (kept) => kept.guest.start());
     });
   }
 
@@ -258,9 +261,10 @@ export class Agent {
     await this.#over.get(kept);
   }
 
-  move(name: string, target: string): Promise<MoveResult> {
+  /** Hands a guest over, to be executed by another engine if one is named. */
+  move(name: string, target: string, engine?: string): Promise<MoveResult> {
     const { transport, limits = MOVE_LIMITS } = this.#options;
-    return move(this.find(name), target, { transport, gateway: this.#gateway, limits });
+    return move(this.find(name), target, { transport, gateway: this.#gateway, limits, engine });
   }
 
   /** Makes ready for a guest that another agent will send. */
@@ -272,11 +276,11 @@ export class Agent {
         const reserved = this.#guests.reserve(incoming.name);
         let kept: Kept | undefined;
         try {
-          const instrumented = await this.#instrument(module, 'loop');
-          if (instrumented.originalHash !== incoming.moduleHash)
+          const code = this.#code(module, incoming);
+          if (code.instrumented.originalHash !== incoming.moduleHash)
             throw new KedgeError('KEDGE_IMAGE_INVALID', 'the module is not the one that was announced');
           const dirs = this.#ownDirectories(incoming.dirs.map(({ guest }) => guest));
-          kept = this.#prepare({ ...incoming, dirs, epoch: incoming.epoch + 1 }, { module, instrumented });
+          kept = this.#prepare({ ...incoming, dirs, epoch: incoming.epoch + 1 }, code);
           await kept.guest.ready;
           return this.#arrival(kept, reserved);
         } catch (error) {
@@ -333,7 +337,7 @@ export class Agent {
   }
 
   /** Continues the guest of an image here. */
-  restore(bytes: Uint8Array, { withoutFlows, publish }: RestoreOptions): Promise<GuestInfo> {
+  restore(bytes: Uint8Array, { withoutFlows, publish, ...wanted }: RestoreOptions): Promise<GuestInfo> {
     return this.#bringing(async () => {
       const image = await decodeImage(bytes);
       if (image.module === undefined)
@@ -342,11 +346,9 @@ export class Agent {
         throw new KedgeError('KEDGE_IMAGE_NO_CLAIM', 'the image was taken while its guest went on running', {
           hint: 'the connections belong to the original: kedge restore FILE --without-flows makes a copy without them',
         });
-      const { policy } = image.manifest;
-      const instrumented = await this.#instrument(image.module, policy === 'loop' ? 'loop' : 'loop-all');
-      const code: Code = { module: image.module, instrumented };
       const dirs = this.#ownDirectories(image.manifest.preopens.map(({ guest }) => guest));
-      const identity = identityOf(image.manifest, dirs);
+      const identity = identityOf(image.manifest, dirs, wanted);
+      const code = this.#code(image.module, identity, image.frames.bytes);
       if (!withoutFlows) return await this.#continue(identity, code, bytes);
       return await this.#copy({ ...identity, publish: publish ?? identity.publish }, code, image);
     });

@@ -4,6 +4,7 @@ import { errorMessage, expect } from './protocol.ts';
 import type { Link } from './transport.ts';
 import { unixTransport } from './transport.ts';
 
+/** How the guest of an image is continued. Engine and policy are those of the image unless they are given. */
 /** Where an agent listens unless told otherwise. */
 export const DEFAULT_AGENT_SOCKET = '/run/kedge/agent.sock';
 
@@ -69,8 +70,12 @@ export class AgentClient {
   }
 
   /** Moves a guest to the agent at `toSocket`; resolves when it runs there. */
-  migrate(name: string, toSocket: string): Promise<MoveResult> {
-    return this.#ask({ type: 'migrate', name, to: toSocket }, [], async (link) => (await expect(link, 'moved')).result);
+  migrate(name: string, toSocket: string, options: { readonly engine?: string } = {}): Promise<MoveResult> {
+    return this.#ask(
+      { type: 'migrate', name, to: toSocket, ...options },
+      [],
+      async (link) => (await expect(link, 'moved')).result,
+    );
   }
 
   /** Gives the image to `write`; only when that has resolved, the agent lets the guest end. */

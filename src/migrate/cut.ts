@@ -10,6 +10,7 @@ import { VERSION } from '../version.ts';
 import type { Manifest } from '../image/manifest.ts';
 import { FORMAT_VERSION } from '../image/format.ts';
 import type { Code, Identity, Kept } from './kept.ts';
+import type { RestoreOptions } from './protocol.ts';
 import type { StageRunner } from './stages.ts';
 
 /** Exports that do not settle. Each follows a drain; an ACK on its way needs microseconds. */
@@ -104,7 +105,7 @@ export async function giveBack(kept: Kept, gateway: GatewayClient, fate?: string
 
 /** The manifest of an image of this guest, as it is now. */
 export function manifestOf(identity: Identity, { module }: Code, saved: SavedGuest, claim: boolean): Manifest {
-  const { id, name, epoch, address, moduleName, moduleHash, args, env, publish, dirs } = identity;
+  const { id, name, epoch, address, engine, moduleName, moduleHash, args, env, publish, dirs } = identity;
   return {
     formatVersion: FORMAT_VERSION,
     kedgeVersion: VERSION,
@@ -115,7 +116,7 @@ export function manifestOf(identity: Identity, { module }: Code, saved: SavedGue
     env: { ...env },
     publish: [...publish],
     preopens: dirs.map(({ host, guest }) => ({ guest, host })),
-    engine: 'v8',
+    engine,
     encoding: saved.frames.encoding,
     policy: saved.frames.policy,
     memoryPages: saved.memoryPages,
@@ -124,13 +125,20 @@ export function manifestOf(identity: Identity, { module }: Code, saved: SavedGue
 }
 
 /** Who the guest of an image is in its next life, with the directories that this host gives it. */
-export function identityOf(manifest: Manifest, dirs: Identity['dirs']): Identity {
+export function identityOf(
+  manifest: Manifest,
+  dirs: Identity['dirs'],
+  wanted: Pick<RestoreOptions, 'engine' | 'policy'>,
+): Identity {
   const { guest, module, args, env, publish } = manifest;
+  const { engine = manifest.engine, policy = manifest.policy } = wanted;
   return {
     id: guest.id,
     name: guest.name,
     address: guest.address,
     epoch: guest.epoch + 1,
+    engine,
+    policy: policy === 'none' ? 'loop' : policy,
     publish,
     dirs,
     env,

@@ -1,5 +1,6 @@
 /** A guest as its agent keeps it: who it is, how it is doing, and what it printed. */
 import type { InstrumentedModule } from '../engine/engine.ts';
+import type { EngineName } from '../engine/engines.ts';
 import { KedgeError } from '../errors.ts';
 import type { Guest, GuestState } from '../guest/guest.ts';
 import type { GuestInfo, Incoming } from './protocol.ts';
@@ -62,7 +63,13 @@ export class Log {
 export type Identity = Incoming;
 
 /** What it is made of. */
-export type Code = { readonly module: Uint8Array; readonly instrumented: InstrumentedModule };
+export type Code = {
+  readonly engine: EngineName;
+  /** The original. */
+  readonly module: Uint8Array;
+  /** Its form for the engine. */
+  readonly instrumented: InstrumentedModule;
+};
 
 /**
  * What an agent is doing with a guest. Only an idle one can be moved, checkpointed or stopped; `stranded` is stopped after a failed
@@ -140,7 +147,7 @@ export class Kept {
   }
 
   info(): GuestInfo {
-    const { id, name, address, epoch, publish, moduleName, startedAt } = this.identity;
+    const { id, name, address, epoch, publish, engine, policy, moduleName, startedAt } = this.identity;
     const state = this.guest.state;
     return {
       id,
@@ -148,7 +155,8 @@ export class Kept {
       address,
       epoch,
       publish,
-      engine: 'v8',
+      engine,
+      policy,
       module: moduleName,
       startedAt,
       state: stateName(state, this.#task),

@@ -3,6 +3,7 @@ import { Type } from 'typebox';
 import type { Static, TSchema } from 'typebox';
 import { Value } from 'typebox/value';
 import { KedgeError, isErrorCode } from '../errors.ts';
+import { POLICIES } from '../engine/engine.ts';
 import type { Frame, Link } from './transport.ts';
 
 const Port = Type.Integer({ minimum: 1, maximum: 65535 });
@@ -17,11 +18,18 @@ export const Publish = Type.Object({
 });
 export type Publish = Static<typeof Publish>;
 
+/** Where a guest can be stopped while it computes; one that can never be is of no use to an agent. */
+export const POINTS = POLICIES.filter((policy) => policy !== 'none');
+export type Points = (typeof POINTS)[number];
+const Points = Type.Enum(POINTS);
+
 export const Directory = Type.Object({ host: Text, guest: Text });
 
 export const RunSpec = Type.Object({
   name: Type.Optional(Name),
   address: Type.Optional(Text),
+  engine: Type.Optional(Text),
+  policy: Type.Optional(Points),
   publish: Type.Array(Publish),
   dirs: Type.Array(Directory),
   env: Type.Record(Type.String(), Text),
@@ -36,6 +44,9 @@ export const Incoming = Type.Object({
   name: Name,
   address: Text,
   epoch: Type.Integer({ minimum: 1 }),
+  /** What executes it there. */
+  engine: Text,
+  policy: Points,
   publish: Type.Array(Publish),
   dirs: Type.Array(Directory),
   env: Type.Record(Type.String(), Text),
@@ -51,6 +62,9 @@ export const RestoreOptions = Type.Object({
   withoutFlows: Type.Boolean(),
   /** Its ports in the place of those of the image. One that keeps its connections keeps its ports. */
   publish: Type.Optional(Type.Array(Publish)),
+  /** Unless they are to be those of the image. */
+  engine: Type.Optional(Text),
+  policy: Type.Optional(Points),
 });
 export type RestoreOptions = Static<typeof RestoreOptions>;
 
@@ -61,7 +75,13 @@ export const Requests = {
   logs: Type.Object({ type: Type.Literal('logs'), name: Text, follow: Type.Boolean() }),
   wait: Type.Object({ type: Type.Literal('wait'), name: Text }),
   stop: Type.Object({ type: Type.Literal('stop'), name: Text }),
-  migrate: Type.Object({ type: Type.Literal('migrate'), name: Text, to: Text }),
+  migrate: Type.Object({
+    type: Type.Literal('migrate'),
+    name: Text,
+    to: Text,
+    /** The engine on the target, unless it is to be the same. */
+    engine: Type.Optional(Text),
+  }),
   checkpoint: Type.Object({ type: Type.Literal('checkpoint'), name: Text, leaveRunning: Type.Boolean() }),
   restore: Type.Object({ type: Type.Literal('restore'), ...RestoreOptions.properties }),
   /** From another agent; the payload is the module. */
@@ -86,6 +106,7 @@ export const GuestInfo = Type.Object({
   ]),
   epoch: Type.Integer(),
   engine: Text,
+  policy: Text,
   module: Text,
   startedAt: Text,
   exitCode: Type.Optional(Type.Integer()),

@@ -34,7 +34,7 @@ async function answer(agent: Agent, link: Link, request: Request, payload: Uint8
       await agent.stop(request.name);
       return await link.send({ type: 'done' });
     case 'migrate':
-      return await link.send({ type: 'moved', result: await agent.move(request.name, request.to) });
+      return await link.send({ type: 'moved', result: await agent.move(request.name, request.to, request.engine) });
     case 'checkpoint':
       await agent.checkpoint(request.name, request.leaveRunning, async (image) => {
         await link.send({ type: 'image' }, image);

@@ -24,6 +24,8 @@ export type MoveOptions = {
   readonly transport: Transport;
   readonly gateway: GatewayClient;
   readonly limits: MoveLimits;
+  /** What executes the guest on the target; its engine here unless given. */
+  readonly engine?: string | undefined;
 };
 
 /** Moves a guest to the agent at `target`. Throws when it stayed here; then it runs as before, or `kept.fate` says why not. */
@@ -47,12 +49,18 @@ async function handOver(
   target: string,
   link: Link,
   stages: StageRunner<'source'>,
-  { gateway, limits }: MoveOptions,
+  options: MoveOptions,
 ): Promise<void> {
+  const { gateway, limits } = options;
   const { guest, identity, code } = kept;
+  const engine = options.engine ?? identity.engine;
   const fate = `moved to ${target}`;
   await stages.run('prepare', async () => {
-    await link.send({ type: 'receive', version: MOVE_VERSION, guest: identity }, [code.module], limits.stall);
+    await link.send(
+      { type: 'receive', version: MOVE_VERSION, guest: { ...identity, engine } },
+      [code.module],
+      limits.stall,
+    );
     await within(limits.prepare, 'making ready on the target', expect(link, 'prepared'));
   });
   const { saved, flows } = await cut(kept, gateway, stages);

@@ -9,9 +9,11 @@
 mod args;
 mod batch;
 mod fast_path;
+mod points;
 mod socket;
 mod tun;
 mod wake;
+mod wamr;
 
 use crate::errno::Result;
 

@@ -4,7 +4,9 @@
 mod batch;
 mod fast_path;
 mod interrupt;
+mod points;
 mod poll;
 mod socket;
 mod support;
 mod tun;
+mod wamr;

@@ -32,7 +32,7 @@ export const agent = buildCommand<RunAgentFlags, [], CommandContext>({
       stateDir: {
         kind: 'parsed',
         parse: String,
-        brief: 'Remembers guests here, to sign them off after a crash, and keeps instrumented modules',
+        brief: 'Remembers guests here, to sign them off after a crash',
         optional: true,
         placeholder: 'directory',
       },

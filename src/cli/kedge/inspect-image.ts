@@ -2,8 +2,11 @@
 import type { CommandContext } from '@stricli/core';
 import { Type } from 'typebox';
 import { ExportedFlow } from '../../gateway/admin/schema.ts';
+import { stateHash } from '../../engine/hash.ts';
+import { initialMemory, PAGE_SIZE } from '../../engine/wasm/initial-memory.ts';
 import { checkHandles } from '../../guest/handles-check.ts';
 import type { Manifest } from '../../image/manifest.ts';
+import { applyDelta } from '../../image/memory-delta.ts';
 import { readImageFile } from '../../image/file.ts';
 import type { Image } from '../../image/reader.ts';
 import { decodeImage } from '../../image/reader.ts';
@@ -16,6 +19,7 @@ import { formatPairs, toJson } from '../gateway/options.ts';
 import { renderTable } from '../table.ts';
 import type { OutputFlags } from './options.ts';
 import { formatPublish } from './options.ts';
+import { describeStack, type StackLine, stackRows } from './inspect-stack.ts';
 
 type Descriptor = { readonly fd: number; readonly kind: string; readonly what: string };
 
@@ -37,7 +41,15 @@ export type Description = {
   /** Bytes as stored. */
   readonly sections: Readonly<Record<string, number>>;
   /** Where the guest's code stands. */
-  readonly frames: { readonly encoding: string; readonly bytes: number; readonly call: string | null };
+  readonly frames: {
+    readonly encoding: string;
+    readonly bytes: number;
+    readonly call: string | null;
+    /** Innermost first. */
+    readonly stack: readonly StackLine[];
+  };
+  /** The same for equal states on every engine; null when the code has ended or the image has no module. */
+  readonly stateHash: string | null;
   readonly exitCode: number | null;
   readonly descriptors: readonly Descriptor[];
   readonly sockets: readonly Socket[];
@@ -53,7 +65,13 @@ export function describeImage(image: Image): Description {
   return {
     manifest: image.manifest,
     sections: image.sectionSizes,
-    frames: { encoding, bytes: bytes.length, call: call === undefined ? null : `${call.module}.${call.name}` },
+    frames: {
+      encoding,
+      bytes: bytes.length,
+      call: call === undefined ? null : `${call.module}.${call.name}`,
+      stack: describeStack(bytes, image.module),
+    },
+    stateHash: exited === null ? hashOf(image) : null,
     exitCode: exited,
     descriptors: (wasi?.descriptors ?? []).map(describeDescriptor),
     sockets: [
@@ -62,6 +80,14 @@ export function describeImage(image: Image): Description {
     ],
     flows: checkShape(Type.Array(ExportedFlow), image.flows, 'flows'),
   };
+}
+
+function hashOf({ manifest, module, memory: delta, globals, frames }: Image): string | null {
+  if (module === undefined) return null;
+  const memory = new Uint8Array(manifest.memoryPages * PAGE_SIZE);
+  memory.set(initialMemory(module).subarray(0, memory.length));
+  applyDelta(delta, memory, manifest.memoryPages);
+  return stateHash({ originalHash: manifest.module.sha256, memory, globals, frames });
 }
 
 function describeDescriptor(saved: SavedDescriptor): Descriptor {
@@ -127,7 +153,16 @@ function table(title: string, columns: readonly (readonly [string, 'left' | 'rig
 }
 
 /** The text of `kedge inspect`. */
-export function imageText({ manifest, sections, frames, exitCode, descriptors, sockets, flows }: Description): string {
+export function imageText({
+  manifest,
+  sections,
+  frames,
+  stateHash: hash,
+  exitCode,
+  descriptors,
+  sockets,
+  flows,
+}: Description): string {
   const { guest, module, claim } = manifest;
   const code = exitCode === null ? `${frames.bytes} bytes of frames, ${frames.encoding}` : `exited with ${exitCode}`;
   const facts = formatPairs([
@@ -143,6 +178,7 @@ export function imageText({ manifest, sections, frames, exitCode, descriptors, s
     ['memory', `${manifest.memoryPages} pages of 64 KiB`],
     ['code', code],
     ['stands in', exitCode === null ? (frames.call ?? 'its own code') : '-'],
+    ['state hash', hash ?? '-'],
     ['engine', `${manifest.engine}, policy ${manifest.policy}`],
     ['made', `${manifest.createdAt} by Kedge ${manifest.kedgeVersion}, format ${manifest.formatVersion}`],
   ]);
@@ -169,6 +205,18 @@ export function imageText({ manifest, sections, frames, exitCode, descriptors, s
   ]);
   return [
     facts,
+    table(
+      'Stack, innermost first',
+      [
+        ['FUNCTION', RIGHT],
+        ['NAME', LEFT],
+        ['OFFSET', RIGHT],
+        ['STANDS', LEFT],
+        ['LOCALS', LEFT],
+        ['OPERANDS', LEFT],
+      ],
+      stackRows(frames.stack),
+    ),
     table(
       'Sections',
       [

@@ -5,9 +5,9 @@ import { buildCommand } from '@stricli/core';
 import type { MoveResult } from '../../migrate/protocol.ts';
 import { formatPairs, toJson } from '../gateway/options.ts';
 import type { AgentFlags, OutputFlags } from './options.ts';
-import { agentFlag, guestArgument, outputFlag, withAgent } from './options.ts';
+import { agentFlag, engineFlag, guestArgument, outputFlag, withAgent } from './options.ts';
 
-type MigrateFlags = AgentFlags & OutputFlags & { readonly to: string };
+type MigrateFlags = AgentFlags & OutputFlags & { readonly to: string; readonly engine?: string };
 
 /** The text of `kedge migrate`: one line, and the time of each stage. */
 export function moveText(name: string, to: string, { epoch, stages, totalMs }: MoveResult): string {
@@ -19,12 +19,14 @@ export const migrate = buildCommand<MigrateFlags, [string], CommandContext>({
   async func(flags, name) {
     // The agent runs in another directory.
     const to = resolve(flags.to);
-    const result = await withAgent(flags, (agent) => agent.migrate(name, to));
+    const engine = flags.engine === undefined ? {} : { engine: flags.engine };
+    const result = await withAgent(flags, (agent) => agent.migrate(name, to, engine));
     this.process.stdout.write(flags.output === 'json' ? toJson(result) : moveText(name, to, result));
   },
   parameters: {
     flags: {
       to: { kind: 'parsed', parse: String, brief: 'Socket of the agent of the other host', placeholder: 'path' },
+      engine: { ...engineFlag, brief: 'What executes it there [default: the same as here]' },
       output: outputFlag,
       agent: agentFlag,
     },

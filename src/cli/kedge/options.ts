@@ -1,6 +1,7 @@
 /** Flags that several `kedge` commands take, and what they stand for. */
 import { isAbsolute, resolve } from 'node:path';
 import type { GuestInfo, Publish } from '../../migrate/protocol.ts';
+import { POINTS } from '../../migrate/protocol.ts';
 import { AgentClient, DEFAULT_AGENT_SOCKET } from '../../migrate/client.ts';
 
 export type AgentFlags = { readonly agent?: string };
@@ -20,6 +21,16 @@ export const outputFlag = {
   brief: 'For people, or for programs',
   default: 'table',
 } as const;
+
+export const engineFlag = {
+  kind: 'parsed',
+  parse: String,
+  optional: true,
+  placeholder: 'name',
+} as const;
+
+/** Where the guest can be stopped while it computes. */
+export const pointsFlag = { kind: 'enum', values: POINTS, optional: true } as const;
 
 /** The one positional argument of most commands. */
 export const guestArgument = {

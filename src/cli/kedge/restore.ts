@@ -3,17 +3,19 @@ import type { CommandContext } from '@stricli/core';
 import { buildCommand } from '@stricli/core';
 import { readImageFile } from '../../image/file.ts';
 import { verifyImage } from '../../image/reader.ts';
-import type { Publish } from '../../migrate/protocol.ts';
+import type { Points, Publish } from '../../migrate/protocol.ts';
 import { usageError } from '../run-app.ts';
 import { stayWith } from './attach.ts';
 import { setExitCode } from './exit-code.ts';
 import type { AgentFlags } from './options.ts';
-import { agentFlag, parsePublish, withAgent } from './options.ts';
+import { agentFlag, engineFlag, parsePublish, pointsFlag, withAgent } from './options.ts';
 
 type RestoreFlags = AgentFlags & {
   readonly withoutFlows: boolean;
   readonly publish?: readonly Publish[];
   readonly noPublish: boolean;
+  readonly engine?: string;
+  readonly points?: Points;
   readonly detach: boolean;
 };
 
@@ -34,9 +36,14 @@ export const restore = buildCommand<RestoreFlags, [string], CommandContext>({
     const image = await readImageFile(path);
     // The agent looks for itself; this says it sooner.
     verifyImage(image);
-    const { withoutFlows, detach } = flags;
+    const { withoutFlows, engine, points, detach } = flags;
+    const wanted = {
+      ...(engine === undefined ? {} : { engine }),
+      ...(points === undefined ? {} : { policy: points }),
+      ...(publish === undefined ? {} : { publish }),
+    };
     await withAgent(flags, async (agent) => {
-      const guest = await agent.restore(image, { withoutFlows, ...(publish === undefined ? {} : { publish }) });
+      const guest = await agent.restore(image, { withoutFlows, ...wanted });
       if (detach) this.process.stdout.write(`${guest.name}\n`);
       else setExitCode(this, await stayWith(agent, guest, process));
     });
@@ -62,6 +69,8 @@ export const restore = buildCommand<RestoreFlags, [string], CommandContext>({
         default: false,
         withNegated: false,
       },
+      engine: { ...engineFlag, brief: 'What executes it from here on [default: the engine of the image]' },
+      points: { ...pointsFlag, brief: 'Where it can be stopped while it computes [default: as before]' },
       detach: { kind: 'boolean', brief: 'Print the name and leave the guest to itself', default: false },
       agent: agentFlag,
     },

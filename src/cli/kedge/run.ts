@@ -4,11 +4,19 @@ import { basename } from 'node:path';
 import type { CommandContext } from '@stricli/core';
 import { buildCommand } from '@stricli/core';
 import { KedgeError } from '../../errors.ts';
-import type { Publish } from '../../migrate/protocol.ts';
+import type { Points, Publish } from '../../migrate/protocol.ts';
 import { stayWith } from './attach.ts';
 import { setExitCode } from './exit-code.ts';
 import type { AgentFlags } from './options.ts';
-import { agentFlag, parseDirectory, parsePublish, parseVariable, withAgent } from './options.ts';
+import {
+  agentFlag,
+  engineFlag,
+  parseDirectory,
+  parsePublish,
+  parseVariable,
+  pointsFlag,
+  withAgent,
+} from './options.ts';
 
 type RunFlags = AgentFlags & {
   readonly name?: string;
@@ -16,6 +24,8 @@ type RunFlags = AgentFlags & {
   readonly publish?: readonly Publish[];
   readonly dir?: readonly { readonly host: string; readonly guest: string }[];
   readonly env?: readonly (readonly [string, string])[];
+  readonly engine?: string;
+  readonly points?: Points;
   readonly detach: boolean;
 };
 
@@ -32,10 +42,12 @@ async function readModule(path: string): Promise<Uint8Array> {
 export const run = buildCommand<RunFlags, [string, ...string[]], CommandContext>({
   async func(flags, path, ...args) {
     const module = await readModule(path);
-    const { name, address, publish = [], dir = [], env = [], detach } = flags;
+    const { name, address, publish = [], dir = [], env = [], engine, points, detach } = flags;
     const spec = {
       ...(name === undefined ? {} : { name }),
       ...(address === undefined ? {} : { address }),
+      ...(engine === undefined ? {} : { engine }),
+      ...(points === undefined ? {} : { policy: points }),
       publish: [...publish],
       dirs: [...dir],
       env: Object.fromEntries(env),
@@ -82,6 +94,8 @@ export const run = buildCommand<RunFlags, [string, ...string[]], CommandContext>
         variadic: true,
         placeholder: 'name=value',
       },
+      engine: { ...engineFlag, brief: 'What executes it; kedge engines lists them [default: v8]' },
+      points: { ...pointsFlag, brief: 'Where it can be stopped while it computes [default: loop]' },
       detach: { kind: 'boolean', brief: 'Print the name and leave the guest to itself', default: false },
       agent: agentFlag,
     },

@@ -1,14 +1,17 @@
 import process from 'node:process';
 import { KedgeError } from '../../errors.ts';
+import { compiledOnce } from '../compiled.ts';
 import type { CompiledModule, Engine, InstrumentedModule } from '../engine.ts';
-import { V8Instance } from './instance.ts';
-
-const CACHE_ENTRIES = 4;
-const cache = new Map<string, V8Module>();
+import { PointsGuest } from '../points/guest.ts';
+import { PointTable } from '../points/table.ts';
+import { type MemoryEntry, parseModule } from '../wasm/module.ts';
+import { V8Machine } from './machine.ts';
 
 class V8Module implements CompiledModule {
   readonly module: InstrumentedModule;
   readonly compiled: WebAssembly.Module;
+  readonly table: PointTable;
+  readonly memories: ReadonlyMap<string, MemoryEntry>;
 
   constructor(module: InstrumentedModule) {
     this.module = module;
@@ -17,33 +20,49 @@ class V8Module implements CompiledModule {
     } catch (cause) {
       throw new KedgeError('KEDGE_MODULE_INVALID', 'the instrumented module does not compile', { cause });
     }
+    this.table = new PointTable(module.bytes);
+    this.memories = new Map(
+      parseModule(module.bytes).imports.flatMap(({ module: from, name, memory }) =>
+        from === 'kedge' && memory !== undefined && !memory.shared ? [[name, memory] as const] : [],
+      ),
+    );
   }
 }
 
+const compile = compiledOnce((module) => new V8Module(module));
+
 /** V8, the engine that Node brings. Run each guest in a worker thread of its own: its calls block that thread. */
-export const v8Engine: Engine = {
+export const v8Engine: Engine & { readonly name: 'v8' } = {
   name: 'v8',
   version: process.versions.v8,
+  flag: 'memory',
+  features: [
+    'MVP',
+    'sign extension',
+    'saturating conversions',
+    'multi-value',
+    'bulk memory',
+    'reference types',
+    'tail calls',
+    'extended constants',
+    'SIMD',
+  ],
 
-  compile(module) {
-    const known = cache.get(module.hash);
-    if (known !== undefined) {
-      return known;
-    }
-    const compiled = new V8Module(module);
-    cache.set(module.hash, compiled);
-    for (const oldest of cache.keys()) {
-      if (cache.size > CACHE_ENTRIES) {
-        cache.delete(oldest);
-      }
-    }
-    return compiled;
-  },
+  // Whatever the pass covers runs here.
+  check: () => {},
+  compile,
 
   instantiate(compiled, imports, stop, context) {
     if (!(compiled instanceof V8Module)) {
       throw new TypeError('this module was compiled by another engine');
     }
-    return new V8Instance(compiled.module, compiled.compiled, imports, stop, context);
+    const { module, memories } = compiled;
+    return new PointsGuest(
+      compiled,
+      (host) => new V8Machine(module, compiled.compiled, memories, host, stop),
+      imports,
+      stop,
+      context,
+    );
   },
 };

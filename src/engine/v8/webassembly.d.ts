@@ -26,6 +26,13 @@ declare namespace WebAssembly {
     readonly buffer: ArrayBuffer | SharedArrayBuffer;
     grow(pages: number): number;
   }
+  class Global {
+    value: unknown;
+  }
+  class Table {
+    readonly length: number;
+    get(index: number): unknown;
+  }
   class CompileError extends Error {}
   class LinkError extends Error {}
   class RuntimeError extends Error {}

@@ -1,5 +1,5 @@
 import { Cursor } from './cursor.ts';
-import { OP } from './instructions.ts';
+import { OP } from './opcodes.ts';
 import { type ModuleInfo, parseModule, type Range } from './module.ts';
 
 /** Bytes of one page of linear memory. */

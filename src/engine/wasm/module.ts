@@ -1,6 +1,6 @@
 import { KedgeError } from '../../errors.ts';
 import { Cursor } from './cursor.ts';
-import { type Feature, OP } from './instructions.ts';
+import { OP } from './opcodes.ts';
 
 /** A value type of the language; all references are one. */
 export type WasmType = 'i32' | 'i64' | 'f32' | 'f64' | 'v128' | 'reference';
@@ -30,6 +30,8 @@ export interface ImportEntry {
   readonly kind: ExternalKind;
   /** Index into the types, of functions only (otherwise 0). */
   readonly type: number;
+  /** Of memories only. */
+  readonly memory: MemoryEntry | undefined;
 }
 
 export interface ExportEntry {
@@ -48,6 +50,7 @@ export interface MemoryEntry {
   /** In pages of 64 KiB. */
   readonly initial: number;
   readonly maximum: number | undefined;
+  readonly shared: boolean;
 }
 
 export interface DataSegment extends Range {
@@ -93,7 +96,7 @@ const KINDS: readonly ExternalKind[] = ['function', 'table', 'memory', 'global',
 const HEADER = [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00];
 
 /** The error for a module that is valid but that this version cannot stop and carry. */
-export function unsupported(feature: Feature): KedgeError {
+export function unsupported(feature: string): KedgeError {
   return new KedgeError('KEDGE_MODULE_UNSUPPORTED', `the module uses ${feature}, which cannot be captured`, {
     hint: 'compile it without this feature, e.g. with clang --target=wasm32-wasi and no -m options',
   });
@@ -105,6 +108,18 @@ export function unsupported(feature: Feature): KedgeError {
  */
 export function parseModule(bytes: Uint8Array): ModuleInfo {
   return new ModuleParser(bytes).parse();
+}
+
+/** Throws KEDGE_MODULE_INVALID for what is no WebAssembly at all, or of another kind. */
+export function checkHeader(bytes: Uint8Array): void {
+  const header = bytes.subarray(0, 8);
+  if (header.length < 8 || HEADER.some((byte, i) => header[i] !== byte)) {
+    const component = HEADER.slice(0, 4).every((byte, i) => header[i] === byte) && header.length === 8;
+    throw new KedgeError(
+      'KEDGE_MODULE_INVALID',
+      component ? 'this is not a core WebAssembly module of version 1' : 'this is not a WebAssembly module',
+    );
+  }
 }
 
 class ModuleParser {
@@ -128,14 +143,7 @@ class ModuleParser {
 
   parse(): ModuleInfo {
     const cursor = new Cursor(this.#bytes);
-    const header = this.#bytes.subarray(0, 8);
-    if (header.length < 8 || HEADER.some((byte, i) => header[i] !== byte)) {
-      const component = HEADER.slice(0, 4).every((byte, i) => header[i] === byte) && header.length === 8;
-      throw new KedgeError(
-        'KEDGE_MODULE_INVALID',
-        component ? 'this is not a core WebAssembly module of version 1' : 'this is not a WebAssembly module',
-      );
-    }
+    checkHeader(this.#bytes);
     cursor.skip(8);
     while (!cursor.done) {
       const id = cursor.u8();
@@ -147,7 +155,6 @@ class ModuleParser {
     if (this.#memories.length > 1) {
       throw unsupported('multiple memories');
     }
-    this.#refuseReferences();
     return {
       bytes: this.#bytes,
       sections: this.#sections,
@@ -176,7 +183,7 @@ class ModuleParser {
       case SECTION.function:
         return this.#each(cursor, () => this.#functions.push(cursor.u32()));
       case SECTION.memory:
-        return this.#each(cursor, () => this.#memories.push(memoryType(cursor)));
+        return this.#each(cursor, () => this.#memories.push(limits(cursor)));
       case SECTION.global:
         return this.#each(cursor, () => this.#globals.push(globalEntry(cursor)));
       case SECTION.export:
@@ -212,6 +219,7 @@ class ModuleParser {
     const name = cursor.name();
     const kind = externalKind(cursor);
     let type = 0;
+    let memory: MemoryEntry | undefined;
     if (kind === 'function') {
       type = cursor.u32();
       this.#functions.push(type);
@@ -220,14 +228,14 @@ class ModuleParser {
       cursor.skipLeb();
       limits(cursor);
     } else if (kind === 'memory') {
-      memoryType(cursor);
+      memory = limits(cursor);
     } else if (kind === 'global') {
       valueType(cursor);
       cursor.u8();
     } else {
       throw unsupported('exception handling');
     }
-    this.#imports.push({ module, name, kind, type });
+    this.#imports.push({ module, name, kind, type, memory });
   }
 
   #export(cursor: Cursor): void {
@@ -276,18 +284,6 @@ class ModuleParser {
     cursor.skip(size);
     this.#data.push({ offset, start, end: cursor.at });
   }
-
-  #refuseReferences(): void {
-    for (const index of this.#functions) {
-      const type = this.#types[index];
-      if (type === undefined || type.params.includes('reference') || type.results.includes('reference')) {
-        throw unsupported('reference values');
-      }
-    }
-    if (this.#globals.some((global) => global.mutable && global.type === 'reference')) {
-      throw unsupported('reference values');
-    }
-  }
 }
 
 function functionType(cursor: Cursor): WasmFunctionType {
@@ -332,20 +328,15 @@ function externalKind(cursor: Cursor): ExternalKind {
   return kind;
 }
 
-function limits(cursor: Cursor): MemoryEntry & { readonly flags: number } {
+/** Of a memory or a table. */
+function limits(cursor: Cursor): MemoryEntry {
   const flags = cursor.u8();
   if ((flags & 4) !== 0) {
     throw unsupported('memory64');
   }
-  return { flags, initial: cursor.u32(), maximum: (flags & 1) === 0 ? undefined : cursor.u32() };
-}
-
-function memoryType(cursor: Cursor): MemoryEntry {
-  const { flags, initial, maximum } = limits(cursor);
-  if ((flags & 2) !== 0) {
-    throw unsupported('threads');
-  }
-  return { initial, maximum };
+  const initial = cursor.u32();
+  const maximum = (flags & 1) === 0 ? undefined : cursor.u32();
+  return { initial, maximum, shared: (flags & 2) !== 0 };
 }
 
 function globalEntry(cursor: Cursor): GlobalEntry {

@@ -49,6 +49,7 @@ test('guests as a table', () => {
     state: 'running',
     epoch: 3,
     engine: 'v8',
+    policy: 'loop',
     module: 'chat.wasm',
     startedAt: '2026-01-01T00:00:00.000Z',
     publish: [

@@ -5,19 +5,28 @@ import { join } from 'node:path';
 import { createHostCallContext } from '../../../src/engine/context.ts';
 import type {
   ComputeState,
+  Engine,
   HostCallContext,
   HostFunction,
   HostImports,
   Instance,
   InstrumentedModule,
-  Outcome,
   StopSignal,
 } from '../../../src/engine/engine.ts';
 import { createStopSignal } from '../../../src/engine/stop.ts';
 import { v8Engine } from '../../../src/engine/v8/engine.ts';
 
+const assembled = new Map<string, Uint8Array>();
+
 /** Assembles WebAssembly text with wabt's wat2wasm. */
 export function wat(text: string, ...flags: readonly string[]): Uint8Array {
+  const key = [...flags, text].join('\n');
+  const known = assembled.get(key) ?? assemble(text, flags);
+  assembled.set(key, known);
+  return known;
+}
+
+function assemble(text: string, flags: readonly string[]): Uint8Array {
   const directory = mkdtempSync(join(tmpdir(), 'kedge-wat-'));
   try {
     const source = join(directory, 'module.wat');
@@ -57,36 +66,14 @@ export function makeInstance(
   module: InstrumentedModule,
   imports: (context: HostCallContext) => HostImports,
   stop: StopSignal = createStopSignal(),
+  engine: Engine = v8Engine,
 ): Made {
   const context = createHostCallContext();
-  const instance = v8Engine.instantiate(v8Engine.compile(module), imports(context), stop, context);
+  const instance = engine.instantiate(engine.compile(module), imports(context), stop, context);
   return { instance, context };
 }
 
 /** As an image would do it: nothing of the old instance is shared. */
 export function copyState(state: ComputeState): ComputeState {
   return structuredClone(state);
-}
-
-/** Runs a module to its end; each time it stops it goes on in a fresh instance. Returns the outcome and the stops. */
-export function runMoving(
-  module: InstrumentedModule,
-  imports: (context: HostCallContext) => HostImports,
-  stop: () => StopSignal,
-  limit = 100_000,
-): { readonly outcome: Outcome; readonly moves: number } {
-  let instance = makeInstance(module, imports, stop()).instance;
-  let outcome = instance.start();
-  let moves = 0;
-  while (outcome.kind === 'stopped') {
-    moves += 1;
-    if (moves > limit) {
-      throw new Error('the guest makes no progress');
-    }
-    const state = copyState(instance.capture());
-    instance = makeInstance(module, imports, stop()).instance;
-    instance.restore(state);
-    outcome = instance.resume();
-  }
-  return { outcome, moves };
 }

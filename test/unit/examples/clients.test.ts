@@ -36,7 +36,7 @@ test('fetch downloads over HTTP while it moves', TIMEOUT, async () => {
   await new Promise<void>((resolve) => server.listen(0, address, resolve));
   try {
     const port = String((server.address() as AddressInfo).port);
-    await using guest = await ExampleGuest.start('fetch', 'http', address, port, '--pause', '1', '/file');
+    await using guest = ExampleGuest.start('fetch', 'http', address, port, '--pause', '1', '/file');
     await moveUntilEnd(guest);
     assert.deepEqual(await guest.ended, { kind: 'exited', code: 0 });
     assert.match(guest.output, new RegExp(`HTTP/1.1 200 OK\nbytes ${SIZE} sha256 ${patternHash(3, SIZE)}\n$`, 'u'));
@@ -47,7 +47,7 @@ test('fetch downloads over HTTP while it moves', TIMEOUT, async () => {
 });
 
 test('fetch speaks the stream protocol with a stream guest, both moving', TIMEOUT, async () => {
-  await using stream = await ExampleGuest.start('stream', '7000');
+  await using stream = ExampleGuest.start('stream', '7000');
   await stream.until(() => stream.output.includes('listening'));
   const runs: readonly (readonly [string, RegExp])[] = [
     ['get', new RegExp(`bytes ${SIZE} sha256 ${patternHash(4, SIZE)}\n$`, 'u')],
@@ -55,7 +55,7 @@ test('fetch speaks the stream protocol with a stream guest, both moving', TIMEOU
     ['both', new RegExp(`OK ${SIZE} ${patternHash(5, SIZE)}\nbytes ${SIZE} sha256 ${patternHash(4, SIZE)}\n$`, 'u')],
   ];
   for (const [mode, expected] of runs) {
-    await using guest = await ExampleGuest.start('fetch', mode, stream.address, '7000', String(SIZE), '4');
+    await using guest = ExampleGuest.start('fetch', mode, stream.address, '7000', String(SIZE), '4');
     await Promise.all([moveUntilEnd(guest), stream.move()]);
     assert.deepEqual(await guest.ended, { kind: 'exited', code: 0 }, guest.output);
     assert.match(guest.output, expected);
@@ -69,7 +69,7 @@ test('fetch sends a bare stream, and reads one', TIMEOUT, async () => {
     socket.on('end', () => socket.end('thank you'));
   });
   try {
-    await using guest = await ExampleGuest.start('fetch', 'send', address, port, String(SIZE), '6');
+    await using guest = ExampleGuest.start('fetch', 'send', address, port, String(SIZE), '6');
     await moveUntilEnd(guest);
     assert.deepEqual(await guest.ended, { kind: 'exited', code: 0 }, guest.output);
     assert.match(guest.output, /bytes 9 sha256/u);
@@ -83,7 +83,7 @@ test('fetch says what went wrong', TIMEOUT, async () => {
   const { server, address, port } = await listen((socket) => socket.end(pattern(8, 0, 999)));
   try {
     const run = async (...args: readonly string[]): Promise<[unknown, string]> => {
-      await using guest = await ExampleGuest.start('fetch', ...args);
+      await using guest = ExampleGuest.start('fetch', ...args);
       return [await guest.ended, guest.output];
     };
     const [short, said] = await run('get', address, port, '1000', '8');
@@ -104,7 +104,7 @@ test('fetch idles, blocked in a receive, and still answers after moves', TIMEOUT
   const connected = Promise.withResolvers<Peer>();
   const { server, address, port } = await listen((socket) => connected.resolve(new Peer(socket)));
   try {
-    await using guest = await ExampleGuest.start('fetch', 'idle', address, port);
+    await using guest = ExampleGuest.start('fetch', 'idle', address, port);
     const peer = await connected.promise;
     assert.equal(await peer.line(), 'idle');
     for (let i = 1; i <= 5; i += 1) {
@@ -121,9 +121,9 @@ test('fetch idles, blocked in a receive, and still answers after moves', TIMEOUT
 });
 
 test('compute comes to the same result however often it moves', TIMEOUT, async () => {
-  await using straight = await ExampleGuest.start('compute', '3000000', '10');
+  await using straight = ExampleGuest.start('compute', '3000000', '10');
   await straight.ended;
-  await using moved = await ExampleGuest.start('compute', '3000000', '10');
+  await using moved = ExampleGuest.start('compute', '3000000', '10');
   await moveUntilEnd(moved);
   assert.equal(moved.output, straight.output);
   assert.match(moved.output, /step 10 [0-9a-f]{16}\nresult [0-9a-f]{16}\n$/u);

@@ -3,7 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { createHostCallContext } from '../../../src/engine/context.ts';
 import type { ComputeState, InstrumentedModule, Outcome, StopHandle } from '../../../src/engine/engine.ts';
 import { stopSignalOf } from '../../../src/engine/stop.ts';
-import { v8Engine } from '../../../src/engine/v8/engine.ts';
+import { ENGINES, type EngineName } from '../../../src/engine/engines.ts';
 import { native, type WakeFd } from '../../../src/native.ts';
 import type { Ipv4 } from '../../../src/rewrite/numbers.ts';
 import { Wasi } from '../../../src/wasi/imports.ts';
@@ -11,7 +11,8 @@ import type { SavedWasi } from '../../../src/wasi/saved.ts';
 import { SocketTable } from '../../../src/wasi-sock/table.ts';
 
 export interface GuestWorkerData {
-  readonly module: InstrumentedModule;
+  /** Where it is in turn, a step further at every move. */
+  readonly hosts: readonly { readonly engine: EngineName; readonly module: InstrumentedModule }[];
   readonly args: readonly string[];
   readonly address: number;
   readonly stop: StopHandle;
@@ -23,7 +24,7 @@ export type GuestWorkerMessage =
   | { readonly kind: 'moved' }
   | { readonly kind: 'ended'; readonly outcome: Outcome };
 
-const { module, args, address, stop: handle, wakeFd } = workerData as GuestWorkerData;
+const { hosts, args, address, stop: handle, wakeFd } = workerData as GuestWorkerData;
 const stop = stopSignalOf(handle);
 const wake = wakeFd as WakeFd;
 const sockets = new SocketTable({ wakeFd: wake, native, guestAddress: address as Ipv4, now: () => performance.now() });
@@ -32,7 +33,10 @@ const decoder = new TextDecoder();
 const output = (bytes: Uint8Array): void => say({ kind: 'output', text: decoder.decode(bytes) });
 
 let image: { readonly compute: ComputeState; readonly wasi: SavedWasi } | undefined;
-for (;;) {
+for (let moves = 0; ; moves += 1) {
+  const place = hosts[moves % hosts.length];
+  if (place === undefined) throw new Error('a guest is somewhere');
+  const engine = ENGINES[place.engine];
   const context = createHostCallContext();
   const wasi: Wasi = new Wasi({
     context,
@@ -42,7 +46,7 @@ for (;;) {
     sockets,
     ...(image === undefined ? {} : { saved: image.wasi }),
   });
-  const instance = v8Engine.instantiate(v8Engine.compile(module), wasi.imports, stop, context);
+  const instance = engine.instantiate(engine.compile(place.module), wasi.imports, stop, context);
   if (image !== undefined) {
     instance.restore(image.compute);
     stop.clear();

@@ -14,7 +14,7 @@ test('the stream is what the README says', () => {
 });
 
 test('chat remembers several people over moves', TIMEOUT, async () => {
-  await using guest = await ExampleGuest.start('chat', '7001');
+  await using guest = ExampleGuest.start('chat', '7001');
   await guest.until(() => guest.output.includes('listening on port 7001'));
   await guest.move();
   const anna = await Peer.to(guest.address, 7001);
@@ -58,7 +58,7 @@ test('chat remembers several people over moves', TIMEOUT, async () => {
 });
 
 test('stream: downloads, uploads, both, echo, at once and while it moves', TIMEOUT, async () => {
-  await using guest = await ExampleGuest.start('stream', '7000');
+  await using guest = ExampleGuest.start('stream', '7000');
   await guest.until(() => guest.output.includes('listening'));
   const size = 1_500_001;
 
@@ -120,7 +120,7 @@ test('stream: downloads, uploads, both, echo, at once and while it moves', TIMEO
 });
 
 test('stream: nonsense and early ends do it no harm', TIMEOUT, async () => {
-  await using guest = await ExampleGuest.start('stream', '7000', '--burn', '1000');
+  await using guest = ExampleGuest.start('stream', '7000', '--burn', '1000');
   await guest.until(() => guest.output.includes('listening'));
   for (const nonsense of ['hello\n', 'GET 5\n', 'GET x y\n', 'GET 5 5 5\n', `${'x'.repeat(5000)}\n`]) {
     const peer = await Peer.to(guest.address, 7000);

@@ -2,8 +2,10 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { Worker } from 'node:worker_threads';
-import type { Outcome } from '../../../src/engine/engine.ts';
-import { instrument } from '../../../src/engine/instrument/instrument.ts';
+import type { InstrumentedModule, Outcome } from '../../../src/engine/engine.ts';
+import type { EngineName } from '../../../src/engine/engines.ts';
+import { instrument } from '../../../src/engine/points/instrument.ts';
+import { v8Engine } from '../../../src/engine/v8/engine.ts';
 import { createStopSignal } from '../../../src/engine/stop.ts';
 import { failed, native } from '../../../src/native.ts';
 import type { GuestWorkerData, GuestWorkerMessage } from './guest-worker.ts';
@@ -28,6 +30,14 @@ export function ownAddress(): { readonly text: string; readonly number: number }
   const number = (0x7f << 24) | ((process.pid & 0xffff) << 8) | lastAddress;
   return { number: number >>> 0, text: [24, 16, 8, 0].map((shift) => (number >>> shift) & 0xff).join('.') };
 }
+
+/** Where a guest can be: an engine, and how modules are prepared for it. */
+export interface ExampleHost {
+  readonly engine: { readonly name: EngineName };
+  readonly instrument: (module: Uint8Array) => InstrumentedModule;
+}
+
+const ON_V8: ExampleHost = { engine: v8Engine, instrument: (module) => instrument(module, 'loop-all', 'memory') };
 
 /** An example guest in a worker thread, on a loopback address of its own. */
 export class ExampleGuest implements AsyncDisposable {
@@ -63,8 +73,12 @@ export class ExampleGuest implements AsyncDisposable {
     this.ended.catch(() => {});
   }
 
-  static async start(name: string, ...args: readonly string[]): Promise<ExampleGuest> {
-    const module = await instrument(exampleModule(name), 'loop-all');
+  static start(name: string, ...args: readonly string[]): ExampleGuest {
+    return ExampleGuest.startOn([ON_V8], name, ...args);
+  }
+
+  static startOn(route: readonly ExampleHost[], name: string, ...args: readonly string[]): ExampleGuest {
+    const original = exampleModule(name);
     const stop = createStopSignal();
     const wake = native.wakeCreate();
     if (failed(wake)) {
@@ -72,7 +86,7 @@ export class ExampleGuest implements AsyncDisposable {
     }
     const address = ownAddress();
     const workerData: GuestWorkerData = {
-      module,
+      hosts: route.map((host) => ({ engine: host.engine.name, module: host.instrument(original) })),
       args: [name, ...args],
       address: address.number,
       stop: stop.handle,

@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
 import type { Worker } from 'node:worker_threads';
-import { instrument } from '../../../src/engine/instrument/instrument.ts';
+import { instrument } from '../../../src/engine/points/instrument.ts';
+import { v8Engine } from '../../../src/engine/v8/engine.ts';
 import { Guest } from '../../../src/guest/guest.ts';
 import { SpareWorker, startWorker } from '../../../src/guest/spare.ts';
 import { waitFor } from '../../support/wait.ts';
@@ -14,7 +15,8 @@ const MODULE = wat('(module (memory (export "memory") 1) (func (export "_start")
 async function run(worker: Worker): Promise<string> {
   const guest = new Guest({
     worker,
-    instrumented: await instrument(MODULE, 'loop'),
+    engine: 'v8',
+    instrumented: instrument(MODULE, 'loop', v8Engine.flag),
     module: MODULE,
     address: 0x64400001,
     args: ['short'],

@@ -21,7 +21,7 @@ export const MANIFEST: Manifest = {
   publish: [{ proto: 'tcp', outsidePort: 8080, guestPort: 80 }],
   preopens: [{ guest: '/data', host: '/srv/data' }],
   engine: 'v8',
-  encoding: 'asyncify-1',
+  encoding: 'points-1',
   policy: 'loop',
   memoryPages: 2,
   claim: true,
@@ -44,7 +44,7 @@ export function parts(change: Partial<ImageParts> = {}): ImageParts {
     manifest: MANIFEST,
     module: MODULE,
     memory: collectDelta(guestMemory(), INITIAL),
-    frames: { encoding: 'asyncify-1', policy: 'loop', moduleHash: 'ab'.repeat(32), bytes: Uint8Array.of(1, 2, 3) },
+    frames: { encoding: 'points-1', policy: 'loop', bytes: Uint8Array.of(1, 2, 3) },
     call: { module: 'wasi_snapshot_preview1', name: 'sock_recv', args: [1n, 2n], pending: { left: 5 } },
     globals: [
       { type: 'i32', bits: 1n },

@@ -135,13 +135,20 @@ test('a manifest with right digests and wrong contents is refused, naming the fi
     ['publish.0.guestPort', { publish: [{ proto: 'tcp', outsidePort: 1, guestPort: 0 }] }],
     ['createdAt', { createdAt: 'yesterday' }],
     ['formatVersion', { formatVersion: 7 }],
-    ['another encoding', { encoding: 'other-1' }],
     ['module', { module: { ...MANIFEST.module, size: 100 } }],
     ['module', { module: { ...MANIFEST.module, sha256: '00'.repeat(32) } }],
   ];
   for (const [field, change] of cases) {
     await refused(JSON.stringify(change), await made({ ...MANIFEST, ...change }), field);
   }
+});
+
+test('an image whose frames are written as another version of Kedge did is refused by that name', async () => {
+  const older = { ...MANIFEST, encoding: 'asyncify-1', kedgeVersion: '0.0.9' };
+  await assert.rejects(decodeImage(await made(older)), {
+    code: 'KEDGE_IMAGE_VERSION',
+    message: "the image's frames are written as asyncify-1, by Kedge 0.0.9; this Kedge reads points-1",
+  });
 });
 
 test('sections that are missing, there twice or wrong inside are refused', async () => {

@@ -6,10 +6,17 @@ import { decodeImage } from '../../../src/image/reader.ts';
 import { encodeImage } from '../../../src/image/writer.ts';
 import { waitFor } from '../../support/wait.ts';
 import { wat } from '../engine/support.ts';
+import { encodeStack, type Frame } from '../../../src/engine/points/stack.ts';
 import { image as madeUpImage } from '../image/fixtures.ts';
 import type { Host } from './agents.ts';
 import { refuse } from './fake-gateway.ts';
 import { example, Hosts, lines, listed, printed, speaker, spec, ticker, trapper } from './agents.ts';
+
+/** A stack that no small module can have. */
+function anotherStack(): Uint8Array {
+  const frame: Frame = { function: 9999, offset: 5, stand: 'at', locals: [], operands: [] };
+  return encodeStack({ stage: 'main', frames: [frame], globals: [], tables: [], data: [], elements: [] });
+}
 
 describe('an agent', () => {
   let hosts: Hosts;
@@ -166,7 +173,12 @@ describe('an agent', () => {
       ['without its module', await again({ module: undefined }), /^KEDGE_IMAGE_NO_MODULE$/],
       [
         'frames of another module',
-        await again({ frames: { ...frames, moduleHash: '0'.repeat(64) } }),
+        await again({ frames: { ...frames, bytes: anotherStack() } }),
+        /^KEDGE_FRAMES_CORRUPT$/,
+      ],
+      [
+        'globals of another module',
+        await again({ globals: [...globals, { type: 'i32', bits: 0n }] }),
         /^KEDGE_FRAMES_MISMATCH$/,
       ],
       ['handles of nothing', await again({ handles: {} }), /^KEDGE_IMAGE_/],

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { createHostCallContext } from '../../../src/engine/context.ts';
 import type { ComputeState, InstrumentedModule, Outcome, StopSignal } from '../../../src/engine/engine.ts';
-import { instrument } from '../../../src/engine/instrument/instrument.ts';
+import { instrument } from '../../../src/engine/points/instrument.ts';
 import { createStopSignal } from '../../../src/engine/stop.ts';
 import { v8Engine } from '../../../src/engine/v8/engine.ts';
 import { Wasi, type WasiOptions } from '../../../src/wasi/imports.ts';
@@ -116,8 +116,8 @@ int main(int argc, char **argv)
     return 42;
 }`;
 
-test('a C program with files and directories, moved every few polls', { timeout: 60_000 }, async () => {
-  const module = await instrument(compileC(FILES), 'loop-all');
+test('a C program with files and directories, moved every few polls', { timeout: 60_000 }, () => {
+  const module = instrument(compileC(FILES), 'loop-all', 'memory');
   using directory = temporaryDirectory();
   const options = (name: string): Partial<WasiOptions> => {
     const hostPath = join(directory.path, name);
@@ -154,7 +154,7 @@ int main(void)
 }`;
 
 test('sleeps are interrupted by another thread and end when they should', { timeout: 30_000 }, async () => {
-  const module = await instrument(compileC(CLOCK), 'loop-all');
+  const module = instrument(compileC(CLOCK), 'loop-all', 'memory');
   const stop = createStopSignal();
   // Requests a stop a few milliseconds after the flag was cleared, for ever.
   const worker = new Worker(
@@ -191,11 +191,12 @@ test('standard input from a descriptor, and an abort', { timeout: 30_000 }, asyn
   const { closeSync, openSync } = await import('node:fs');
   const fd = openSync(file, 'r');
   try {
-    const module = await instrument(
+    const module = instrument(
       compileC(`#include <stdio.h>
 #include <stdlib.h>
 int main(void) { char line[64]; while (fgets(line, sizeof line, stdin)) printf("> %s", line); abort(); }`),
       'loop-all',
+      'memory',
     );
     let output = '';
     const say = (bytes: Uint8Array): void => void (output += Buffer.from(bytes).toString());

@@ -20,14 +20,5 @@ export const NAMES = {
   setGlobal: (n: number): string => `kedge:set:${n}`,
 } as const;
 
-/**
- * Pages of the frames memory: 8 MiB, twice what a thread's own stack lets a guest reach. Untouched pages cost nothing, but V8 counts
- * them: with more, each guest that is restored sets off a collection of garbage, in the middle of its move.
- */
-export const FRAME_PAGES = 128;
-
-/** Part of cache names: grows with every change of what `instrument` makes of the same module. */
-export const INSTRUMENT_REVISION = 2;
-
-/** How Asyncify writes frames. */
-export const ENCODING = 'asyncify-1';
+/** Pages of the frames memory: 64 MiB, far above what an engine's own stack lets a guest reach; untouched pages cost nothing. */
+export const FRAME_PAGES = 1024;

@@ -1,6 +1,6 @@
-import { Cursor } from '../wasm/cursor.ts';
-import { decode, OP } from '../wasm/instructions.ts';
-import { type ModuleInfo, type Range, unsupported, valueType } from '../wasm/module.ts';
+import { Cursor } from '../../src/engine/wasm/cursor.ts';
+import { decode, OP } from './instructions.ts';
+import { type ModuleInfo, type Range, unsupported, valueType } from '../../src/engine/wasm/module.ts';
 
 /** What the code of one defined function shows. Offsets are those of the original module. */
 export interface ScannedFunction {

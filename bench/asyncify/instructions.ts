@@ -1,4 +1,4 @@
-import type { Cursor } from './cursor.ts';
+import type { Cursor } from '../../src/engine/wasm/cursor.ts';
 
 /** Opcodes that somebody outside this file looks at. Prefixed ones are `prefix << 16 | number`. */
 export const OP = {

@@ -1,5 +1,5 @@
 /** The second half of the instrumentation: Binaryen's Asyncify, with its stack in a memory of its own. */
-import { KedgeError } from '../../errors.ts';
+import { KedgeError } from '../../src/errors.ts';
 import { NAMES } from './names.ts';
 
 type Binaryen = typeof import('binaryen').default;

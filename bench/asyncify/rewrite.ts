@@ -10,10 +10,10 @@
  *
  * with an atomic load, because a plain one may be hoisted out of a loop by any optimiser on the way, ours or the engine's.
  */
-import { KedgeError } from '../../errors.ts';
-import type { ValueType } from '../engine.ts';
-import { type ModuleInfo, SECTION, unsupported } from '../wasm/module.ts';
-import { Writer } from '../wasm/writer.ts';
+import { KedgeError } from '../../src/errors.ts';
+import type { ValueType } from '../../src/engine/engine.ts';
+import { type ModuleInfo, SECTION, unsupported } from '../../src/engine/wasm/module.ts';
+import { Writer } from './writer.ts';
 import { FRAME_PAGES, NAMES } from './names.ts';
 import { recursiveFunctions, scanCode, type ScannedFunction } from './scan.ts';
 
@@ -56,13 +56,13 @@ export function mutableGlobals(info: ModuleInfo): readonly { readonly index: num
   });
 }
 
-/** Rewrites a validated module. Without polls (policy `none`) it gets its exports only. */
-export function rewriteModule(info: ModuleInfo, polls: boolean): Uint8Array {
+/** Rewrites a validated module. */
+export function rewriteModule(info: ModuleInfo): Uint8Array {
   const functions = scanCode(info);
-  const added = addedFunctions(info, polls);
+  const added = addedFunctions(info);
   const firstAdded = info.functions.length;
   const memories = info.memory === undefined ? 0 : 1;
-  const poll = polls ? pollCode(memories, firstAdded) : undefined;
+  const poll = pollCode(memories, firstAdded);
   const replaced = new Map<number, Uint8Array>();
 
   replaced.set(SECTION.type, append(info, SECTION.type, 3, [0x60, 0, 0, 0x60, 0, 1, 0x7e, 0x60, 1, 0x7e, 0]));
@@ -71,17 +71,15 @@ export function rewriteModule(info: ModuleInfo, polls: boolean): Uint8Array {
     types.u32(info.types.length + type);
   }
   replaced.set(SECTION.function, append(info, SECTION.function, added.length, [...types.view()]));
-  if (polls) {
-    const limits = new Writer().u8(3, 1, 1, 1).u32(FRAME_PAGES).u32(FRAME_PAGES);
-    replaced.set(SECTION.memory, append(info, SECTION.memory, 2, [...limits.view()]));
-  }
-  replaced.set(SECTION.export, exportSection(added, firstAdded, memories, polls));
+  const limits = new Writer().u8(3, 1, 1, 1).u32(FRAME_PAGES).u32(FRAME_PAGES);
+  replaced.set(SECTION.memory, append(info, SECTION.memory, 2, [...limits.view()]));
+  replaced.set(SECTION.export, exportSection(added, firstAdded, memories));
   replaced.set(SECTION.code, codeSection(info, functions, added, poll));
   return assemble(info, replaced);
 }
 
-/** Functions appended to the module; with polls the poll function is the first. */
-function addedFunctions(info: ModuleInfo, polls: boolean): readonly AddedFunction[] {
+/** Functions appended to the module, the poll function first. */
+function addedFunctions(info: ModuleInfo): readonly AddedFunction[] {
   const entry = info.exports.find((item) => item.name === '_start' && item.kind === 'function');
   const type = info.types[info.functions[entry?.index ?? -1] ?? -1];
   if (entry === undefined || type === undefined || type.params.length + type.results.length > 0) {
@@ -94,7 +92,7 @@ function addedFunctions(info: ModuleInfo, polls: boolean): readonly AddedFunctio
     main.u8(CALL).u32(info.startFunction);
   }
   main.u8(CALL).u32(entry.index);
-  const added: AddedFunction[] = polls ? [{ exportName: NAMES.poll, type: 0, code: new Uint8Array(0) }] : [];
+  const added: AddedFunction[] = [{ exportName: NAMES.poll, type: 0, code: new Uint8Array(0) }];
   added.push({ exportName: NAMES.main, type: 0, code: main.view() });
   mutableGlobals(info).forEach((global, n) => {
     const get = new Writer()
@@ -120,12 +118,7 @@ function pollCode(stopMemory: number, pollFunction: number): Uint8Array {
     .view();
 }
 
-function exportSection(
-  added: readonly AddedFunction[],
-  firstAdded: number,
-  memories: number,
-  polls: boolean,
-): Uint8Array {
+function exportSection(added: readonly AddedFunction[], firstAdded: number, memories: number): Uint8Array {
   const entries: { name: string; kind: number; index: number }[] = added.map((item, i) => ({
     name: item.exportName,
     kind: FUNCTION,
@@ -134,10 +127,8 @@ function exportSection(
   if (memories > 0) {
     entries.push({ name: NAMES.memory, kind: MEMORY, index: 0 });
   }
-  if (polls) {
-    entries.push({ name: NAMES.stop, kind: MEMORY, index: memories });
-    entries.push({ name: NAMES.frames, kind: MEMORY, index: memories + 1 });
-  }
+  entries.push({ name: NAMES.stop, kind: MEMORY, index: memories });
+  entries.push({ name: NAMES.frames, kind: MEMORY, index: memories + 1 });
   const section = new Writer().u32(entries.length);
   for (const entry of entries) {
     section.name(entry.name).u8(entry.kind).u32(entry.index);
@@ -149,16 +140,12 @@ function codeSection(
   info: ModuleInfo,
   functions: readonly ScannedFunction[],
   added: readonly AddedFunction[],
-  poll: Uint8Array | undefined,
+  poll: Uint8Array,
 ): Uint8Array {
   const recursive = recursiveFunctions(info, functions);
   const section = new Writer(info.bytes.length).u32(functions.length + added.length);
   functions.forEach((scanned, index) => {
     const { start, end } = scanned.body;
-    if (poll === undefined) {
-      section.sized(info.bytes.subarray(start, end));
-      return;
-    }
     const places = recursive.has(index) ? [scanned.codeStart, ...scanned.loops] : scanned.loops;
     section.u32(end - start + places.length * poll.length);
     let from = start;

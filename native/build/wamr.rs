@@ -1,0 +1,92 @@
+//! Builds WAMR (fast interpreter and AOT runtime) from the C sources that the crate `wamrx-sys` carries.
+//!
+//! That crate is only locked and fetched, never compiled: its own build makes other choices and wants libclang. It costs 20 s
+//! once; Cargo runs this again only when this file or the lock file changes, and cmake then builds what is missing.
+
+use std::{
+    env,
+    error::Error,
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// The crate whose sources these are, as the lock file has it.
+const SOURCES: &str = "wamrx-sys-0.3.0";
+
+/// Options of WAMR's build. Anything not named here keeps its default of off.
+const OPTIONS: &[(&str, &str)] = &[
+    ("WAMR_BUILD_PLATFORM", "linux"),
+    ("WAMR_BUILD_INTERP", "1"),
+    ("WAMR_BUILD_FAST_INTERP", "1"),
+    ("WAMR_BUILD_AOT", "1"),
+    ("WAMR_BUILD_JIT", "0"),
+    ("WAMR_BUILD_FAST_JIT", "0"),
+    ("WAMR_BUILD_BULK_MEMORY", "1"),
+    ("WAMR_BUILD_REF_TYPES", "1"),
+    ("WAMR_BUILD_TAIL_CALL", "1"),
+    ("WAMR_BUILD_EXTENDED_CONST_EXPR", "1"),
+    ("WAMR_BUILD_SHARED_MEMORY", "1"),
+    // The fast interpreter would need sources from the network for it.
+    ("WAMR_BUILD_SIMD", "0"),
+    // The library would keep a process-wide registry of modules; imports are ours alone.
+    ("WAMR_BUILD_MULTI_MODULE", "0"),
+    ("WAMR_BUILD_LIBC_BUILTIN", "0"),
+    ("WAMR_BUILD_LIBC_WASI", "0"),
+    // A memory that cannot grow would be cut to what it seems to need, and its pages would be no pages any more.
+    ("WAMR_BUILD_SHRUNK_MEMORY", "0"),
+    // Signal handlers of ours in worker threads of Node end in crashes.
+    ("WAMR_DISABLE_HW_BOUND_CHECK", "1"),
+    // Some processors refuse the instruction.
+    ("WAMR_DISABLE_WRITE_GS_BASE", "1"),
+    ("CMAKE_BUILD_TYPE", "Release"),
+    ("CMAKE_POSITION_INDEPENDENT_CODE", "ON"),
+];
+
+/// Builds it, and says where the library is.
+pub fn build() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=build/wamr.rs");
+    println!("cargo::rerun-if-changed=Cargo.lock");
+    let sources = sources()?.join("wasm-micro-runtime");
+    let build = PathBuf::from(env::var("OUT_DIR")?).join("wamr");
+    let target = match env::var("CARGO_CFG_TARGET_ARCH")?.as_str() {
+        "x86_64" => "X86_64",
+        "aarch64" => "AARCH64",
+        other => return Err(format!("WAMR is not built for {other}").into()),
+    };
+    let mut configure = Command::new("cmake");
+    configure.arg("-S").arg(&sources).arg("-B").arg(&build);
+    configure.arg(format!("-DWAMR_BUILD_TARGET={target}"));
+    configure.args(OPTIONS.iter().map(|(name, value)| format!("-D{name}={value}")));
+    run(&mut configure)?;
+    let jobs = env::var("NUM_JOBS").unwrap_or_else(|_| "2".into());
+    run(Command::new("cmake").arg("--build").arg(&build).args(["--target", "vmlib", "--parallel", &jobs]))?;
+    println!("cargo::rustc-link-search=native={}", build.display());
+    println!("cargo::rustc-link-lib=static=iwasm");
+    for system in ["m", "dl", "pthread"] {
+        println!("cargo::rustc-link-lib={system}");
+    }
+    Ok(())
+}
+
+/// Where Cargo has unpacked the sources; it fetches them when they are not there yet.
+fn sources() -> Result<PathBuf, Box<dyn Error>> {
+    let mut metadata = Command::new(env::var_os("CARGO").as_deref().unwrap_or(OsStr::new("cargo")));
+    metadata.args(["metadata", "--locked", "--format-version", "1"]);
+    let text = run(&mut metadata)?;
+    let manifest = format!("{SOURCES}/Cargo.toml\"");
+    let end = text.find(&manifest).ok_or_else(|| format!("Cargo.lock does not have {SOURCES}"))? + SOURCES.len();
+    let start = text[..end].rfind('"').ok_or("the metadata of Cargo are not JSON")? + 1;
+    Ok(Path::new(&text[start..end]).to_path_buf())
+}
+
+/// Standard output of a program; its errors when it fails.
+fn run(command: &mut Command) -> Result<String, Box<dyn Error>> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().map_err(|error| format!("{name}: {error}"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8(output.stdout)?);
+    }
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Err(format!("{name} failed\n{}\n{}", text(&output.stdout), text(&output.stderr)).into())
+}

@@ -1,0 +1,113 @@
+//! Pieces of code that the normal and the resume versions share.
+
+use wasm_encoder::{InstructionSink, MemArg, MemArgTarget};
+
+use super::types::Type;
+
+/// What a poll reads.
+#[derive(Clone, Copy, Debug)]
+pub enum Stop {
+    Memory(u32),
+    Global(u32),
+}
+
+/// Indices in the output of what instrumented code uses.
+#[derive(Clone, Debug)]
+pub struct Abi {
+    pub stop: Stop,
+    /// Global that is nonzero while frames leave.
+    pub unwind: u32,
+    /// Private table of resume versions.
+    pub resume_table: u32,
+    /// `kedge.poll`, and around it our own function that asks it and begins the frame.
+    pub poll: u32,
+    pub ask: u32,
+    pub frame: u32,
+    pub next: u32,
+    pub entry: u32,
+    pub save_i32: u32,
+    pub save_i64: u32,
+    pub save_func: u32,
+    pub save_extern: u32,
+    pub load_i32: u32,
+    pub load_i64: u32,
+    pub load_func: u32,
+    pub load_extern: u32,
+    /// Imported functions keep their indices; all others move up by this.
+    pub shift: u32,
+    pub imported_functions: u32,
+    /// Of each imported function, the one that stands for it where it is referred to or tail-called.
+    pub wrappers: Vec<Option<u32>>,
+    /// Of each data and element segment, the global that says it was dropped.
+    pub dropped_data: Vec<Option<u32>>,
+    pub dropped_elements: Vec<Option<u32>>,
+}
+
+impl Abi {
+    /// Where a function is called.
+    #[must_use]
+    pub fn function(&self, original: u32) -> u32 {
+        if original < self.imported_functions { original } else { original + self.shift }
+    }
+
+    /// What stands for a function where it is referred to.
+    #[must_use]
+    pub fn reference(&self, original: u32) -> u32 {
+        self.wrappers.get(original as usize).copied().flatten().unwrap_or_else(|| self.function(original))
+    }
+
+    /// Pushes the flag.
+    pub fn flag(&self, code: &mut Vec<u8>) {
+        let mut sink = InstructionSink::new(code);
+        match self.stop {
+            Stop::Memory(memory) => {
+                let target = MemArgTarget::Memory(memory);
+                sink.i32_const(0).i32_atomic_load(MemArg { offset: 0, align: 2, target, ordering: None });
+            }
+            Stop::Global(global) => {
+                sink.global_get(global);
+            }
+        }
+    }
+
+    /// Saves a value that `push` puts on the stack (v128: twice).
+    pub fn save(&self, ty: Type, code: &mut Vec<u8>, push: impl Fn(&mut Vec<u8>)) {
+        push(code);
+        let mut sink = InstructionSink::new(code);
+        match ty {
+            Type::I32 => sink.call(self.save_i32),
+            Type::I64 => sink.call(self.save_i64),
+            Type::F32 => sink.i32_reinterpret_f32().call(self.save_i32),
+            Type::F64 => sink.i64_reinterpret_f64().call(self.save_i64),
+            Type::V128 => sink.i64x2_extract_lane(0).call(self.save_i64),
+            Type::Func => sink.call(self.save_func),
+            Type::Extern => sink.call(self.save_extern),
+        };
+        if ty == Type::V128 {
+            push(code);
+            InstructionSink::new(code).i64x2_extract_lane(1).call(self.save_i64);
+        }
+    }
+
+    /// Pushes a value that the host gives.
+    pub fn load(&self, ty: Type, code: &mut Vec<u8>) {
+        let mut sink = InstructionSink::new(code);
+        match ty {
+            Type::I32 => sink.call(self.load_i32),
+            Type::I64 => sink.call(self.load_i64),
+            Type::F32 => sink.call(self.load_i32).f32_reinterpret_i32(),
+            Type::F64 => sink.call(self.load_i64).f64_reinterpret_i64(),
+            Type::V128 => sink.call(self.load_i64).i64x2_splat().call(self.load_i64).i64x2_replace_lane(1),
+            Type::Func => sink.call(self.load_func),
+            Type::Extern => sink.call(self.load_extern),
+        };
+    }
+}
+
+/// Returns zeros: what the caller gets does not matter, it is about to return too.
+pub fn leave(results: &[Type], code: &mut Vec<u8>) {
+    for ty in results {
+        ty.zero(code);
+    }
+    InstructionSink::new(code).return_();
+}

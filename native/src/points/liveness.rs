@@ -1,0 +1,193 @@
+//! Which locals a function still reads after each of its points.
+//!
+//! The usual backward data flow over the nesting of the function: instructions are walked from the last to the first,
+//! a label knows what is live at its target, and the walk is repeated until loops agree with themselves.
+//! What is live depends on the original code alone, never on policy or engine, so equal points have equal frames.
+//!
+//! Limit: a function for which this would take too much memory or too many walks has all of its locals live.
+
+use super::{
+    body::{Code, Kind},
+    select::Point,
+};
+
+/// Words for all constructs or points of one function.
+const MOST_WORDS: usize = 1 << 24;
+/// Walks until loops must agree. Each nesting level needs at most one.
+const MOST_WALKS: usize = 48;
+
+/// Sets of locals, one for each point.
+pub struct Live {
+    rows: Rows,
+    all: Option<u32>,
+}
+
+impl Live {
+    /// The locals that are live at the point with this number in its function.
+    #[must_use]
+    pub fn locals(&self, point: usize) -> Box<dyn Iterator<Item = u32> + '_> {
+        match self.all {
+            Some(count) => Box::new(0..count),
+            None => Box::new(self.rows.members(point)),
+        }
+    }
+
+    /// Computes it for all points of a function.
+    #[must_use]
+    pub fn of(code: &Code, points: &[Point]) -> Self {
+        let locals = code.locals.len();
+        let words = locals.div_ceil(64);
+        let all = Self { rows: Rows::new(0, 0), all: Some(u32::try_from(locals).unwrap_or(u32::MAX)) };
+        let rows = (3 * code.constructs.len()).max(points.len());
+        if rows.checked_mul(words).is_none_or(|words| words > MOST_WORDS) {
+            return all;
+        }
+        let mut flow = Flow {
+            code,
+            live: vec![0; words],
+            after: Rows::new(code.constructs.len(), words),
+            otherwise: Rows::new(code.constructs.len(), words),
+            head: Rows::new(code.constructs.len(), words),
+            open: Vec::new(),
+            points,
+            found: Rows::new(points.len(), words),
+        };
+        for _ in 0..MOST_WALKS {
+            if !flow.walk() {
+                return Self { rows: flow.found, all: None };
+            }
+        }
+        all
+    }
+}
+
+struct Flow<'a> {
+    code: &'a Code,
+    live: Vec<u64>,
+    /// By construct: what is live behind its end.
+    after: Rows,
+    /// By construct: what is live at the start of its second arm.
+    otherwise: Rows,
+    /// By construct: what is live at the start of a loop, as far as is known.
+    head: Rows,
+    open: Vec<u32>,
+    points: &'a [Point],
+    found: Rows,
+}
+
+impl Flow<'_> {
+    /// One walk; true when a loop learned something.
+    fn walk(&mut self) -> bool {
+        let mut changed = false;
+        let mut points = self.points.iter().enumerate().rev().peekable();
+        self.live.fill(0);
+        let code = self.code;
+        for (position, instruction) in code.instructions.iter().enumerate().rev() {
+            match instruction.kind {
+                Kind::LocalGet(local) => self.live[local as usize / 64] |= 1 << (local % 64),
+                Kind::LocalSet(local) | Kind::LocalTee(local) => self.live[local as usize / 64] &= !(1 << (local % 64)),
+                Kind::End(construct) => {
+                    self.after.set(construct, &self.live);
+                    self.open.push(construct);
+                }
+                Kind::Else(construct) => {
+                    self.otherwise.set(construct, &self.live);
+                    self.live.copy_from_slice(self.after.get(construct));
+                }
+                Kind::If(construct) => {
+                    self.open.pop();
+                    let has_else = self.code.constructs[construct as usize].otherwise.is_some();
+                    let rows = if has_else { &self.otherwise } else { &self.after };
+                    join(&mut self.live, rows.get(construct));
+                }
+                Kind::Loop(construct) => {
+                    self.open.pop();
+                    changed |= self.head.grow(construct, &self.live);
+                }
+                Kind::Block(_) => {
+                    self.open.pop();
+                }
+                Kind::Br(label) => {
+                    self.live.fill(0);
+                    self.branch(label);
+                }
+                Kind::BrIf(label) => self.branch(label),
+                Kind::BrTable(table) => {
+                    self.live.fill(0);
+                    for label in &code.tables[table as usize] {
+                        self.branch(*label);
+                    }
+                }
+                Kind::Return | Kind::Unreachable | Kind::TailCall(_) | Kind::TailCallIndirect => self.live.fill(0),
+                _ => {}
+            }
+            // A call touches no local, so what is live before it is live while it runs.
+            while let Some((number, _)) = points.next_if(|(_, point)| point.index as usize == position) {
+                self.found.set(u32::try_from(number).unwrap_or(u32::MAX), &self.live);
+            }
+        }
+        changed
+    }
+
+    fn branch(&mut self, label: u32) {
+        let Some(construct) = self.open.iter().rev().nth(label as usize).copied() else { return };
+        let rows = if self.code.constructs[construct as usize].is_loop { &self.head } else { &self.after };
+        join(&mut self.live, rows.get(construct));
+    }
+}
+
+fn join(into: &mut [u64], from: &[u64]) {
+    for (into, from) in into.iter_mut().zip(from) {
+        *into |= from;
+    }
+}
+
+/// Many sets of the same size.
+struct Rows {
+    words: usize,
+    bits: Vec<u64>,
+}
+
+impl Rows {
+    fn new(count: usize, words: usize) -> Self {
+        Self { words, bits: vec![0; count * words] }
+    }
+
+    fn get(&self, row: u32) -> &[u64] {
+        let start = row as usize * self.words;
+        &self.bits[start..start + self.words]
+    }
+
+    fn get_mut(&mut self, row: u32) -> &mut [u64] {
+        let start = row as usize * self.words;
+        &mut self.bits[start..start + self.words]
+    }
+
+    fn set(&mut self, row: u32, from: &[u64]) {
+        self.get_mut(row).copy_from_slice(from);
+    }
+
+    /// Adds members; true when some were new.
+    fn grow(&mut self, row: u32, from: &[u64]) -> bool {
+        let mut new = 0;
+        for (into, from) in self.get_mut(row).iter_mut().zip(from) {
+            new |= from & !*into;
+            *into |= from;
+        }
+        new != 0
+    }
+
+    fn members(&self, row: usize) -> impl Iterator<Item = u32> + '_ {
+        let words = &self.bits[row * self.words..(row + 1) * self.words];
+        (0u32..).zip(words).flat_map(|(word, bits)| {
+            let mut bits = *bits;
+            std::iter::from_fn(move || {
+                let bit = bits.trailing_zeros();
+                (bits != 0).then(|| {
+                    bits &= bits - 1;
+                    word * 64 + bit
+                })
+            })
+        })
+    }
+}

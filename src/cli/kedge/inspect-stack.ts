@@ -1,0 +1,75 @@
+/** The stack of a stopped guest, for `kedge inspect`. */
+import { decodeStack, type Value } from '../../engine/points/stack.ts';
+import { functionNames } from '../../engine/wasm/names.ts';
+
+export type StackLine = {
+  readonly function: number;
+  /** From the name section, or null. */
+  readonly name: string | null;
+  /** Bytes from the beginning of the original module. */
+  readonly offset: number;
+  /** Before the instruction there, or in the call that it makes. */
+  readonly stands: 'at' | 'in';
+  /** Values of those locals that still matter. */
+  readonly locals: Readonly<Record<string, string>>;
+  /** From the bottom of the function's stack up. */
+  readonly operands: readonly string[];
+};
+
+/** Innermost first. Throws KEDGE_FRAMES_CORRUPT, and KEDGE_MODULE_INVALID for a module that is none. */
+export function describeStack(frames: Uint8Array, module: Uint8Array | undefined): readonly StackLine[] {
+  if (frames.length === 0) return [];
+  const names = module === undefined ? new Map<number, string>() : functionNames(module);
+  return decodeStack(frames)
+    .frames.map(({ function: index, offset, stand, locals, operands }) => ({
+      function: index,
+      name: names.get(index) ?? null,
+      offset,
+      stands: stand,
+      locals: Object.fromEntries(locals.map((local) => [local.index, format(local)])),
+      operands: operands.map(format),
+    }))
+    .toReversed();
+}
+
+export function stackRows(stack: readonly StackLine[]): string[][] {
+  return stack.map(({ function: index, name, offset, stands, locals, operands }) => [
+    String(index),
+    name ?? '-',
+    `0x${offset.toString(16)}`,
+    stands,
+    shortened(Object.entries(locals).map(([local, value]) => `${local}=${value}`)),
+    shortened(operands),
+  ]);
+}
+
+const SHOWN = 6;
+
+function shortened(list: readonly string[]): string {
+  const more = list.length > SHOWN ? [`and ${list.length - SHOWN} more`] : [];
+  return [...list.slice(0, SHOWN), ...more].join(' ') || '-';
+}
+
+const VIEW = new DataView(new ArrayBuffer(8));
+
+/** A value with its type, as people write it. */
+function format({ type, bits }: Value): string {
+  switch (type) {
+    case 'i':
+      return `i32:${BigInt.asIntN(32, bits)}`;
+    case 'I':
+      return `i64:${BigInt.asIntN(64, bits)}`;
+    case 'f':
+      VIEW.setUint32(0, Number(bits));
+      return `f32:${VIEW.getFloat32(0)}`;
+    case 'F':
+      VIEW.setBigUint64(0, bits);
+      return `f64:${VIEW.getFloat64(0)}`;
+    case 'v':
+      return `v128:0x${bits.toString(16).padStart(32, '0')}`;
+    case 'r':
+      return bits === 0n ? 'funcref:null' : `funcref:${bits - 1n}`;
+    case 'e':
+      return 'externref:null';
+  }
+}

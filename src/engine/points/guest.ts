@@ -1,0 +1,281 @@
+/**
+ * One guest with stable points, on any engine.
+ *
+ * Theory of operation. A stop is asked for by the signal, which raises the flag that the guest's polls read; the next poll calls
+ * `kedge.poll`, and if that agrees all functions leave, frame by frame, through `FrameTransfer`. A host call that suspends sets
+ * `kedge:unwind` and the same happens. The call into the guest then returns, and it is `stopped`. Going on calls `kedge:resume:`,
+ * which enters the frames from the outermost to the innermost; if the innermost stands at a host call, that is issued again.
+ *
+ * A module with a start function has two stages, each with frames of its own; the first is over before `_start` begins.
+ *
+ * Limits: how deep a guest may recurse is the engine's affair (V8: the stack of the thread, WAMR: `STACK_SIZE`). Frames of the
+ * resume versions are larger, so a guest that was near the limit may not fit again: KEDGE_STACK_TOO_DEEP.
+ */
+import { KedgeError } from '../../errors.ts';
+import { bitsOf } from '../bits.ts';
+import { CallContext } from '../context.ts';
+import {
+  type CallState,
+  type ComputeState,
+  GuestExit,
+  type HostCallContext,
+  type HostFunction,
+  type HostImports,
+  type ImportedFunction,
+  type Instance,
+  type InstrumentedModule,
+  type Outcome,
+  type StopSignal,
+} from '../engine.ts';
+import { checkFits, fillMemory } from '../fits.ts';
+import { resolveImports } from '../imports.ts';
+import { STACK_EXHAUSTED } from '../traps.ts';
+import { PAGE_SIZE } from '../wasm/initial-memory.ts';
+import type { HostCall, Machine, MakeMachine } from './machine.ts';
+import { readReferences } from './references.ts';
+import { corrupt, decodeStack, encodeStack, ENCODING, type Frame, type Stack } from './stack.ts';
+import { State } from './state.ts';
+import type { PointTable } from './table.ts';
+import { FrameTransfer } from './transfer.ts';
+
+type Phase = 'fresh' | 'running' | 'unwinding' | 'stopped' | 'ended';
+
+const NOTHING = new Uint8Array(0);
+
+/** What a guest is made of, beside its machine. */
+export interface PointsModule {
+  readonly module: InstrumentedModule;
+  readonly table: PointTable;
+}
+
+export class PointsGuest implements Instance {
+  readonly #module: InstrumentedModule;
+  readonly #table: PointTable;
+  readonly #stop: StopSignal;
+  readonly #context: CallContext;
+  readonly #machine: Machine;
+  readonly #transfer: FrameTransfer;
+  readonly #state: State;
+  #phase: Phase = 'fresh';
+  #stage: Stack['stage'];
+  /** Of a stopped guest, outermost first. */
+  #frames: readonly Frame[] = [];
+  /** The host call at which a stopped guest stands. */
+  #call: CallState | undefined = undefined;
+  /** The same while its frames enter, until it is issued again. */
+  #again: CallState | undefined = undefined;
+
+  constructor(
+    { module, table }: PointsModule,
+    make: MakeMachine,
+    imports: HostImports,
+    stop: StopSignal,
+    context: HostCallContext,
+  ) {
+    if (!(context instanceof CallContext)) {
+      throw new TypeError('make the context with createHostCallContext()');
+    }
+    this.#module = module;
+    this.#table = table;
+    this.#stop = stop;
+    this.#context = context;
+    this.#stage = table.hasStart ? 'start' : 'main';
+    const offered = resolveImports(module.imports, imports);
+    this.#transfer = new FrameTransfer(
+      table,
+      readReferences(() => this.#machine, table),
+    );
+    this.#machine = make({
+      imports: module.imports.flatMap((wanted, n) => {
+        const found = offered[n];
+        return found === undefined ? [] : [this.#wrap(wanted, found)];
+      }),
+      own: { ...this.#transfer.functions, poll: () => this.#poll() },
+    });
+    this.#state = new State(this.#machine, table, this.#transfer);
+    context.bind(
+      () => this.memory(),
+      () => stop.requested(),
+    );
+  }
+
+  memory(): Uint8Array {
+    return this.#machine.memory();
+  }
+
+  growMemory(pages: number): Uint8Array {
+    const missing = pages - this.memory().length / PAGE_SIZE;
+    if (missing > 0 && !this.#machine.grow(missing)) {
+      throw new KedgeError('KEDGE_RESTORE_MEMORY', `cannot have ${pages} pages of guest memory`);
+    }
+    return this.memory();
+  }
+
+  start(): Outcome {
+    this.#expect('fresh');
+    return this.#run(false);
+  }
+
+  resume(): Outcome {
+    if (this.#phase === 'fresh') {
+      return this.start();
+    }
+    this.#expect('stopped');
+    this.#transfer.enter(this.#frames);
+    this.#again = this.#call;
+    return this.#run(true);
+  }
+
+  capture(): ComputeState {
+    if (this.#phase !== 'fresh') {
+      this.#expect('stopped');
+    }
+    const memory = this.memory();
+    const { originalHash, policy } = this.#module;
+    return {
+      originalHash,
+      memory,
+      memoryPages: memory.length / PAGE_SIZE,
+      globals: this.#state.numbers(),
+      frames: { encoding: ENCODING, policy, bytes: this.#phase === 'stopped' ? this.#encoded() : NOTHING },
+      ...(this.#call === undefined ? {} : { call: this.#call }),
+    };
+  }
+
+  #encoded(): Uint8Array {
+    return encodeStack({ stage: this.#stage, frames: this.#frames, ...this.#state.capture() });
+  }
+
+  restore(state: ComputeState): void {
+    this.#expect('fresh');
+    checkFits(state, this.#module);
+    const stack = state.frames.bytes.length === 0 ? undefined : decodeStack(state.frames.bytes);
+    if (stack !== undefined) this.#checkFrames(stack);
+    fillMemory(this.growMemory(state.memoryPages), state, PAGE_SIZE);
+    this.#state.setNumbers(state.globals);
+    if (stack === undefined) return;
+    this.#state.restore(stack);
+    this.#stage = stack.stage;
+    this.#frames = stack.frames;
+    this.#call = state.call;
+    this.#phase = 'stopped';
+  }
+
+  /** Frames of the outside: what they cannot be is found before any of them is entered, as far as that can be seen. */
+  #checkFrames({ stage, frames }: Stack): void {
+    if (stage === 'start' && !this.#table.hasStart) throw corrupt('there is no start function');
+    frames.forEach(({ function: index, offset, stand }, n) => {
+      if (stand !== (n === frames.length - 1 ? 'at' : 'in')) throw corrupt('they are in no order that code can have');
+      if (this.#table.at(index, offset, stand) === undefined)
+        throw corrupt(`function ${index} has no point at ${offset}`);
+    });
+    if (frames.length === 0) throw corrupt('there is none');
+  }
+
+  #expect(phase: Phase): void {
+    if (this.#phase !== phase) {
+      throw new KedgeError('KEDGE_ENGINE_STATE', `the guest is ${this.#phase}, not ${phase}`);
+    }
+  }
+
+  #run(entering: boolean): Outcome {
+    for (let enter = entering; ; enter = false) {
+      this.#phase = 'running';
+      this.#machine.settle();
+      try {
+        this.#machine.call(enter ? 'kedge:resume:' : this.#stage === 'start' ? 'kedge:start' : '_start');
+      } catch (error) {
+        return this.#thrown(error);
+      }
+      // Host functions have changed it meanwhile.
+      if ((this.#phase as Phase) === 'unwinding') {
+        this.#machine.setUnwinding(0);
+        this.#frames = this.#transfer.left();
+        this.#phase = 'stopped';
+        return { kind: 'stopped' };
+      }
+      if (!this.#transfer.whole || this.#again !== undefined) {
+        this.#phase = 'ended';
+        throw corrupt('they do not lead back into the guest');
+      }
+      if (this.#stage === 'main') {
+        this.#phase = 'ended';
+        return { kind: 'exited', code: 0 };
+      }
+      this.#stage = 'main';
+    }
+  }
+
+  #thrown(error: unknown): Outcome {
+    const phase = this.#phase;
+    this.#phase = 'ended';
+    if (error instanceof GuestExit) return { kind: 'exited', code: error.exitCode };
+    const message = this.#machine.trapOf(error);
+    if (message === undefined) throw error;
+    const entering = !this.#transfer.whole || this.#again !== undefined;
+    if (phase === 'running' && !entering) return { kind: 'trapped', message };
+    if (message === STACK_EXHAUSTED) {
+      throw new KedgeError('KEDGE_STACK_TOO_DEEP', `the guest's stack is too deep (${entering ? 'entering' : phase})`, {
+        hint: 'let the guest recurse less deeply',
+        cause: error,
+      });
+    }
+    throw corrupt(`the code does not fit them: ${message}`);
+  }
+
+  /** Asked by the guest when it finds its flag raised: 1 stops it here. */
+  #poll(): number {
+    if (this.#again !== undefined) throw this.#lostCall();
+    if (!this.#stop.requested()) {
+      this.#machine.settle();
+      return 0;
+    }
+    this.#call = undefined;
+    this.#unwind();
+    return 1;
+  }
+
+  #unwind(): void {
+    this.#transfer.begin();
+    this.#phase = 'unwinding';
+  }
+
+  #wrap(wanted: ImportedFunction, offered: HostFunction): HostCall {
+    const context = this.#context;
+    const { params, results } = wanted.type;
+    const ignored = results[0] === 'i64' ? 0n : 0;
+    // The signature was checked against the import's type, so what arrives is what the function takes.
+    const call = offered.call as HostCall;
+    return (...args) => {
+      const again = this.#again;
+      if (again === undefined) {
+        context.enter(false, undefined);
+      } else {
+        if (!this.#transfer.whole || again.module !== wanted.module || again.name !== wanted.name) {
+          throw this.#lostCall();
+        }
+        this.#again = undefined;
+        context.enter(true, again.pending);
+      }
+      const result = call(...args);
+      if (!context.suspended) {
+        return result;
+      }
+      this.#call = {
+        module: wanted.module,
+        name: wanted.name,
+        args: args.map((value, i) => bitsOf(params[i] ?? 'i32', value)),
+        ...(context.pending === undefined ? {} : { pending: context.pending }),
+      };
+      if (!this.#machine.setUnwinding(1)) {
+        throw new KedgeError('KEDGE_ENGINE_STATE', 'the guest has no stable point here');
+      }
+      this.#unwind();
+      return ignored;
+    };
+  }
+
+  #lostCall(): KedgeError {
+    return corrupt('they lead to another place than the call that was recorded');
+  }
+}

@@ -1,0 +1,39 @@
+/**
+ * What an engine has to be able to do with one instance of an instrumented module; the rest of a guest's life is the same everywhere
+ * and stands in `guest.ts`.
+ */
+import type { HostValue } from '../engine.ts';
+
+export type HostCall = (...args: HostValue[]) => HostValue | undefined;
+
+/** The host's side of all imports. */
+export interface HostSide {
+  /** For the imports of the original module, in their order. */
+  readonly imports: readonly HostCall[];
+  /** What instrumented code calls in module `kedge`, by name. */
+  readonly own: Readonly<Record<string, (...args: never[]) => unknown>>;
+}
+
+export interface Machine {
+  /** Linear memory as it is now, empty if there is none. The same view until memory grows. */
+  memory(): Uint8Array;
+  /** Adds pages; false when memory cannot have so many. */
+  grow(pages: number): boolean;
+  /** Calls an export. Throws what a host function threw, or what `trapOf` knows. */
+  call(name: string, ...args: readonly HostValue[]): unknown;
+  /** How many parameters an exported function has. */
+  parameters(name: string): number;
+  /** Writes `kedge:unwind`; false when the module has no stable point. */
+  setUnwinding(value: 0 | 1): boolean;
+  /** Number of elements of an exported table. */
+  tableSize(name: string): number;
+  /** An element of an exported table of functions: a reference as host functions get it, or null. */
+  tableGet(name: string, at: number): unknown;
+  /** Makes the flag that the guest's polls read equal to the stop signal. */
+  settle(): void;
+  /** The trap that an error of `call` stands for, in the words of the specification. */
+  trapOf(error: unknown): string | undefined;
+}
+
+/** Makes the instance. Throws KEDGE_MODULE_INVALID when that fails. */
+export type MakeMachine = (host: HostSide) => Machine;

@@ -1,0 +1,182 @@
+/**
+ * The custom section `kedge.points` of an instrumented module: which functions can be resumed, where, and with which values.
+ * `native/src/points/metadata.rs` writes it and describes its bytes. Points are decoded when they are asked for.
+ */
+import { KedgeError } from '../../errors.ts';
+import { Cursor } from '../wasm/cursor.ts';
+
+/** i32, i64, f32, f64, v128, funcref, externref. */
+export type Letter = 'i' | 'I' | 'f' | 'F' | 'v' | 'r' | 'e';
+
+/** `at`: before the instruction; `in`: in the call that the instruction makes. */
+export type Stand = 'at' | 'in';
+
+/** A function that has a resume version; its slot is its place in the list. */
+export interface Resumable {
+  readonly slot: number;
+  /** Index in the original module. */
+  readonly function: number;
+  readonly firstPoint: number;
+  readonly pointCount: number;
+  /** Types of parameters and locals. */
+  readonly locals: readonly Letter[];
+  /** Types of the temporaries that hold operands. */
+  readonly temps: readonly Letter[];
+}
+
+export interface Point {
+  readonly resumable: Resumable;
+  /** Byte offset of the instruction in the original module. */
+  readonly offset: number;
+  readonly stand: Stand;
+  /** Its number within the function, from 1: what `entry` gives. */
+  readonly ordinal: number;
+  /** Locals whose values matter. */
+  readonly live: readonly number[];
+  /** Temporaries of the operands, from the bottom of the stack up. */
+  readonly operands: readonly number[];
+}
+
+const SECTION = 'kedge.points';
+const VERSION = 1;
+const HEADER = 8;
+const LETTERS: ReadonlySet<string> = new Set<Letter>(['i', 'I', 'f', 'F', 'v', 'r', 'e']);
+const MOST_VALUES = 1 << 20;
+
+function invalid(what: string): KedgeError {
+  return new KedgeError('KEDGE_MODULE_INVALID', `the table of stable points is damaged: ${what}`);
+}
+
+function letter(cursor: Cursor): Letter {
+  const text = String.fromCharCode(cursor.u8());
+  if (!LETTERS.has(text)) throw invalid('an unknown type');
+  return text as Letter;
+}
+
+function list<Item>(cursor: Cursor, read: () => Item): readonly Item[] {
+  const items: Item[] = [];
+  for (let left = cursor.u32(); left > 0; left -= 1) items.push(read());
+  return items;
+}
+
+function increasing(cursor: Cursor): readonly number[] {
+  let last = 0;
+  return list(cursor, () => (last += cursor.u32()));
+}
+
+function runs(cursor: Cursor): readonly Letter[] {
+  const types: Letter[] = [];
+  for (let left = cursor.u32(); left > 0; left -= 1) {
+    const count = cursor.u32();
+    const type = letter(cursor);
+    if (types.length + count > MOST_VALUES) throw invalid('too many locals');
+    for (let n = 0; n < count; n += 1) types.push(type);
+  }
+  return types;
+}
+
+/** The payload of the section, or undefined when a module has none. */
+function find(module: Uint8Array): Cursor | undefined {
+  const cursor = new Cursor(module, HEADER);
+  while (!cursor.done) {
+    const id = cursor.u8();
+    const size = cursor.u32();
+    const section = new Cursor(module, cursor.at, cursor.at + size);
+    cursor.skip(size);
+    if (id === 0 && section.name() === SECTION) return section;
+  }
+  return undefined;
+}
+
+export class PointTable {
+  readonly functions: readonly Resumable[];
+  /** Mutable globals of the original. */
+  readonly globals: readonly { readonly index: number; readonly type: Letter }[];
+  /** Original indices of the functions that can be referred to; a place in this list is an ordinal. */
+  readonly referenced: readonly number[];
+  /** Tables, data and element segments that can change at run time. */
+  readonly tables: readonly number[];
+  readonly data: readonly number[];
+  readonly elements: readonly number[];
+  readonly hasStart: boolean;
+  readonly #bytes: Uint8Array;
+  readonly #ranges: readonly { readonly start: number; readonly end: number }[];
+  readonly #byFunction: ReadonlyMap<number, Resumable>;
+  readonly #decoded = new Map<number, readonly Point[]>();
+
+  /** Throws KEDGE_MODULE_INVALID when the module was not instrumented. */
+  constructor(module: Uint8Array) {
+    const cursor = find(module);
+    if (cursor === undefined) throw invalid('there is none');
+    if (cursor.u8() !== VERSION) throw invalid('an unknown version');
+    cursor.skip(1 + 32); // policy and hash are known from elsewhere
+    let index = 0;
+    let firstPoint = 0;
+    const sizes: number[] = [];
+    this.functions = list(cursor, () => {
+      index += cursor.u32();
+      const pointCount = cursor.u32();
+      sizes.push(cursor.u32());
+      const resumable = { slot: sizes.length - 1, function: index, firstPoint, pointCount };
+      firstPoint += pointCount;
+      return { ...resumable, locals: runs(cursor), temps: runs(cursor) };
+    });
+    this.#byFunction = new Map(this.functions.map((resumable) => [resumable.function, resumable]));
+    this.globals = list(cursor, () => ({ index: cursor.u32(), type: letter(cursor) }));
+    this.referenced = increasing(cursor);
+    this.tables = list(cursor, () => cursor.u32());
+    this.data = list(cursor, () => cursor.u32());
+    this.elements = list(cursor, () => cursor.u32());
+    this.hasStart = (cursor.u8() & 1) !== 0;
+    let start = cursor.at;
+    this.#ranges = sizes.map((size) => {
+      const range = { start, end: start + size };
+      start += size;
+      return range;
+    });
+    if (start !== cursor.end) throw invalid('points are missing');
+    this.#bytes = module;
+  }
+
+  /** The point of a number, as `frame` and `poll` are told. */
+  point(number: number): Point {
+    let low = 0;
+    let high = this.functions.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.functions[middle]?.firstPoint ?? 0) <= number) low = middle + 1;
+      else high = middle;
+    }
+    const found = this.#pointsOf(low - 1)[number - (this.functions[low - 1]?.firstPoint ?? 0)];
+    if (found === undefined) throw invalid(`no point ${number}`);
+    return found;
+  }
+
+  /** The point at a place of the original module. */
+  at(index: number, offset: number, stand: Stand): Point | undefined {
+    const resumable = this.#byFunction.get(index);
+    if (resumable === undefined) return undefined;
+    return this.#pointsOf(resumable.slot).find((point) => point.offset === offset && point.stand === stand);
+  }
+
+  #pointsOf(slot: number): readonly Point[] {
+    const known = this.#decoded.get(slot);
+    const resumable = this.functions[slot];
+    const range = this.#ranges[slot];
+    if (known !== undefined || resumable === undefined || range === undefined) return known ?? [];
+    const cursor = new Cursor(this.#bytes, range.start, range.end);
+    const points: Point[] = [];
+    let offset = 0;
+    for (let ordinal = 1; ordinal <= resumable.pointCount; ordinal += 1) {
+      const packed = cursor.u32();
+      offset += Math.floor(packed / 2);
+      const live = increasing(cursor);
+      const operands = list(cursor, () => cursor.u32());
+      if ((live.at(-1) ?? -1) >= resumable.locals.length || operands.some((temp) => temp >= resumable.temps.length))
+        throw invalid('a point with a local that its function has not');
+      points.push({ resumable, offset, stand: packed % 2 === 0 ? 'at' : 'in', ordinal, live, operands });
+    }
+    this.#decoded.set(slot, points);
+    return points;
+  }
+}

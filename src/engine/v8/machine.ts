@@ -1,0 +1,110 @@
+/** One instance of an instrumented module in V8. */
+import { KedgeError } from '../../errors.ts';
+import type { HostValue, InstrumentedModule, StopSignal } from '../engine.ts';
+import type { HostSide, Machine } from '../points/machine.ts';
+import { STACK_EXHAUSTED, trapOfV8 } from '../traps.ts';
+import type { MemoryEntry } from '../wasm/module.ts';
+
+type Offered = Record<string, Record<string, unknown>>;
+
+const NO_MEMORY = new Uint8Array(0);
+const OURS = 'kedge';
+
+export class V8Machine implements Machine {
+  readonly #exports: Readonly<Record<string, unknown>>;
+  readonly #memory: WebAssembly.Memory | undefined;
+  readonly #unwinding: WebAssembly.Global | undefined;
+  #view: Uint8Array = NO_MEMORY;
+
+  /** `memories` are those that the instrumented module imports because a poll reads another, by name. */
+  constructor(
+    module: InstrumentedModule,
+    compiled: WebAssembly.Module,
+    memories: ReadonlyMap<string, MemoryEntry>,
+    host: HostSide,
+    stop: StopSignal,
+  ) {
+    const offered: Offered = {};
+    module.imports.forEach((wanted, n) => {
+      (offered[wanted.module] ??= {})[wanted.name] = host.imports[n];
+    });
+    const own: Record<string, unknown> = { ...host.own, stop: stop.handle };
+    try {
+      for (const [name, { initial, maximum }] of memories) {
+        own[name] = new WebAssembly.Memory(maximum === undefined ? { initial } : { initial, maximum });
+      }
+      this.#exports = new WebAssembly.Instance(compiled, { ...offered, [OURS]: own }).exports;
+    } catch (cause) {
+      // The module's fault (a data segment outside its memory) or a lack of memory.
+      const why = cause instanceof Error ? cause.message.replace(/^WebAssembly\.\w+\(\): /u, '') : String(cause);
+      throw new KedgeError('KEDGE_MODULE_INVALID', `the module cannot be instantiated: ${why}`, { cause });
+    }
+    const memory = this.#exports['kedge:memory:0'];
+    this.#memory = memory instanceof WebAssembly.Memory ? memory : undefined;
+    const unwinding = this.#exports['kedge:unwind'];
+    this.#unwinding = unwinding instanceof WebAssembly.Global ? unwinding : undefined;
+  }
+
+  memory(): Uint8Array {
+    const buffer = this.#memory?.buffer;
+    if (buffer !== undefined && this.#view.buffer !== buffer) {
+      this.#view = new Uint8Array(buffer);
+    }
+    return this.#view;
+  }
+
+  grow(pages: number): boolean {
+    try {
+      return this.#memory?.grow(pages) !== undefined;
+    } catch {
+      return false;
+    }
+  }
+
+  call(name: string, ...args: readonly HostValue[]): unknown {
+    return this.#function(name)(...args);
+  }
+
+  parameters(name: string): number {
+    return this.#function(name).length;
+  }
+
+  #function(name: string): (...args: readonly HostValue[]) => unknown {
+    const found = this.#exports[name];
+    if (typeof found !== 'function') throw missing(name);
+    return found as (...args: readonly HostValue[]) => unknown;
+  }
+
+  setUnwinding(value: 0 | 1): boolean {
+    if (this.#unwinding === undefined) return false;
+    this.#unwinding.value = value;
+    return true;
+  }
+
+  tableSize(name: string): number {
+    return this.#table(name).length;
+  }
+
+  tableGet(name: string, at: number): unknown {
+    return this.#table(name).get(at);
+  }
+
+  #table(name: string): WebAssembly.Table {
+    const found = this.#exports[name];
+    if (!(found instanceof WebAssembly.Table)) throw missing(name);
+    return found;
+  }
+
+  settle(): void {
+    // The guest reads the signal's own memory.
+  }
+
+  trapOf(error: unknown): string | undefined {
+    if (error instanceof RangeError && error.message.includes('call stack')) return STACK_EXHAUSTED;
+    return error instanceof WebAssembly.RuntimeError ? trapOfV8(error.message) : undefined;
+  }
+}
+
+function missing(name: string): KedgeError {
+  return new KedgeError('KEDGE_MODULE_INVALID', `the instrumented module lacks its export ${name}`);
+}

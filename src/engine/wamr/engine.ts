@@ -1,0 +1,67 @@
+import { KedgeError, isErrorCode } from '../../errors.ts';
+import { native } from '../../native.ts';
+import { compiledOnce } from '../compiled.ts';
+import type { CompiledModule, Engine, InstrumentedModule } from '../engine.ts';
+import { PointsGuest } from '../points/guest.ts';
+import { PointTable } from '../points/table.ts';
+import { type NativeModule, WamrMachine } from './machine.ts';
+
+class WamrModule implements CompiledModule {
+  readonly module: InstrumentedModule;
+  readonly loaded: NativeModule;
+  readonly table: PointTable;
+
+  constructor(module: InstrumentedModule) {
+    this.module = module;
+    this.loaded = load(module.bytes);
+    this.table = new PointTable(module.bytes);
+  }
+}
+
+/** WAMR says what a module needs and it has not; that is known before any of the module's code runs. */
+function load(bytes: Uint8Array): NativeModule {
+  try {
+    return new native.WamrModule(bytes);
+  } catch (cause) {
+    if (!(cause instanceof Error && 'code' in cause && isErrorCode(String(cause.code)))) throw cause;
+    if (cause.code === 'KEDGE_MODULE_UNSUPPORTED') {
+      throw new KedgeError('KEDGE_MODULE_UNSUPPORTED', `WAMR cannot run the module: it uses ${cause.message}`, {
+        hint: 'run it on the engine v8, or compile it without this feature',
+        cause,
+      });
+    }
+    throw new KedgeError('KEDGE_MODULE_INVALID', `WAMR cannot load the module: ${cause.message}`, { cause });
+  }
+}
+
+const compile = compiledOnce((module) => new WamrModule(module));
+
+/**
+ * WAMR's fast interpreter, inside the native addon. Slower than V8 by an order of magnitude and much smaller; it shows that an
+ * image belongs to no engine.
+ */
+export const wamrEngine: Engine & { readonly name: 'wamr' } = {
+  name: 'wamr',
+  version: native.wamrVersion(),
+  flag: 'global',
+  features: [
+    'MVP',
+    'sign extension',
+    'saturating conversions',
+    'multi-value',
+    'bulk memory',
+    'reference types',
+    'tail calls',
+    'extended constants',
+  ],
+
+  check: (module) => void load(module.bytes),
+  compile,
+
+  instantiate(compiled, imports, stop, context) {
+    if (!(compiled instanceof WamrModule)) {
+      throw new TypeError('this module was compiled by another engine');
+    }
+    return new PointsGuest(compiled, (host) => new WamrMachine(compiled.loaded, host, stop), imports, stop, context);
+  },
+};

@@ -1,0 +1,10 @@
+/** Opcodes that somebody looks at. */
+export const OP = {
+  end: 0x0b,
+  globalGet: 0x23,
+  i32Const: 0x41,
+  i64Const: 0x42,
+  i32Add: 0x6a,
+  i32Sub: 0x6b,
+  i32Mul: 0x6c,
+} as const;
