@@ -325,22 +325,21 @@ export class Agent {
         throw new KedgeError('KEDGE_IMAGE_NO_CLAIM', 'the image was taken while its guest went on running', {
           hint: 'the connections belong to the original: kedge restore FILE --without-flows makes a copy without them',
         });
-      const identity = this.#identityOf(image, wanted);
-      const code = this.#code(image.module, identity, image.frames.bytes);
+      const { engine = image.manifest.engine, policy = image.manifest.policy } = wanted;
+      const how = { engine, policy: policy === 'none' ? 'loop' : policy } as const;
+      const code = this.#code(image.module, how, image.frames.bytes);
+      const identity = { ...this.#identityOf(image), ...how };
       return withoutFlows ? await this.#copy(identity, code, image) : await this.#continue(identity, code, bytes);
     });
   }
 
-  #identityOf({ manifest }: Image, wanted: Omit<RestoreOptions, 'withoutFlows'>): Identity {
-    const { engine = manifest.engine, policy = manifest.policy } = wanted;
+  #identityOf({ manifest }: Image): Omit<Identity, 'engine' | 'policy'> {
     const { guest, module, args, env, publish, preopens } = manifest;
     return {
       id: guest.id,
       name: guest.name,
       address: guest.address,
       epoch: guest.epoch + 1,
-      engine,
-      policy: policy === 'none' ? 'loop' : policy,
       publish,
       dirs: this.#ownDirectories(preopens.map(({ guest: name }) => name)),
       env,
