@@ -346,9 +346,11 @@ export class Agent {
         throw new KedgeError('KEDGE_IMAGE_NO_CLAIM', 'the image was taken while its guest went on running', {
           hint: 'the connections belong to the original: kedge restore FILE --without-flows makes a copy without them',
         });
+      const { engine = image.manifest.engine, policy = image.manifest.policy } = wanted;
+      const how = { engine, policy: policy === 'none' ? 'loop' : policy } as const;
+      const code = this.#code(image.module, how, image.frames.bytes);
       const dirs = this.#ownDirectories(image.manifest.preopens.map(({ guest }) => guest));
-      const identity = identityOf(image.manifest, dirs, wanted);
-      const code = this.#code(image.module, identity, image.frames.bytes);
+      const identity = { ...identityOf(image.manifest, dirs), ...how };
       if (!withoutFlows) return await this.#continue(identity, code, bytes);
       return await this.#copy({ ...identity, publish: publish ?? identity.publish }, code, image);
     });

@@ -10,7 +10,6 @@ import { VERSION } from '../version.ts';
 import type { Manifest } from '../image/manifest.ts';
 import { FORMAT_VERSION } from '../image/format.ts';
 import type { Code, Identity, Kept } from './kept.ts';
-import type { RestoreOptions } from './protocol.ts';
 import type { StageRunner } from './stages.ts';
 
 /** Exports that do not settle. Each follows a drain; an ACK on its way needs microseconds. */
@@ -125,20 +124,13 @@ export function manifestOf(identity: Identity, { module }: Code, saved: SavedGue
 }
 
 /** Who the guest of an image is in its next life, with the directories that this host gives it. */
-export function identityOf(
-  manifest: Manifest,
-  dirs: Identity['dirs'],
-  wanted: Pick<RestoreOptions, 'engine' | 'policy'>,
-): Identity {
+export function identityOf(manifest: Manifest, dirs: Identity['dirs']): Omit<Identity, 'engine' | 'policy'> {
   const { guest, module, args, env, publish } = manifest;
-  const { engine = manifest.engine, policy = manifest.policy } = wanted;
   return {
     id: guest.id,
     name: guest.name,
     address: guest.address,
     epoch: guest.epoch + 1,
-    engine,
-    policy: policy === 'none' ? 'loop' : policy,
     publish,
     dirs,
     env,
