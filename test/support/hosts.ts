@@ -157,11 +157,12 @@ export class MovingGuest {
     return this.place === 'a' ? 'b' : 'a';
   }
 
-  /** Moves it to the other host with `kedge migrate`. */
-  async move(): Promise<void> {
+  /** Moves it to the other host with `kedge migrate`, and to another engine where one is named. */
+  async move(engine?: string): Promise<void> {
     await this.#timed(async () => {
       const to = this.hosts.agents[this.#other].socket;
-      await this.#agent.cli(['migrate', this.name, '--to', to], { timeout: PATIENCE });
+      const how = engine === undefined ? [] : ['--engine', engine];
+      await this.#agent.cli(['migrate', this.name, '--to', to, ...how], { timeout: PATIENCE });
     });
     this.place = this.#other;
   }

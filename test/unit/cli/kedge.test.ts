@@ -66,6 +66,54 @@ describe('kedge', { concurrency: 2 }, () => {
     assert.match(stderr, /^kedge: KEDGE_GUEST_CRASHED: guest traps trapped: .*unreachable/);
   });
 
+  test('run: on either engine, wherever it can be stopped', async () => {
+    const results = new Set<string>();
+    for (const engine of ['v8', 'wamr'])
+      for (const points of ['loop', 'loop-all']) {
+        const { code, stdout, stderr } = await kedge(
+          'run',
+          '--engine',
+          engine,
+          '--points',
+          points,
+          'compute.wasm',
+          '3',
+          '1',
+        );
+        assert.deepEqual([code, stderr], [0, ''], `${engine}, ${points}`);
+        results.add(stdout);
+      }
+    assert.equal(results.size, 1, 'all have computed the same');
+  });
+
+  test('run: an engine that there is not, and points of no kind', async () => {
+    const engine = await kedge('run', '--engine', 'nope', 'compute.wasm');
+    assert.equal(engine.code, 1);
+    assert.match(
+      engine.stderr,
+      /^kedge: KEDGE_ENGINE_UNKNOWN: no engine is called nope\n {2}hint: there are v8 and wamr\n$/,
+    );
+    const points = await kedge('run', '--points', 'nope', 'compute.wasm');
+    assert.equal(points.code, 2);
+    assert.match(points.stderr, /call\|function\|loop\|loop-all\|instruction/);
+  });
+
+  test('engines: a table, and JSON', async () => {
+    const { code, stdout } = await kedge('engines');
+    assert.equal(code, 0);
+    assert.match(stdout, /^NAME +VERSION +FEATURES\nv8 +\S+ +.*SIMD.*\nwamr +2\.4\.3 +/);
+    const listing = JSON.parse((await kedge('engines', '-o', 'json')).stdout) as {
+      engines: { name: string; features: string[] }[];
+    };
+    assert.deepEqual(
+      listing.engines.map(({ name, features }) => [name, features.includes('SIMD')]),
+      [
+        ['v8', true],
+        ['wamr', false],
+      ],
+    );
+  });
+
   test('run: a module that is none, or is not there', async () => {
     assert.match((await kedge('run', 'not.wasm')).stderr, /^kedge: KEDGE_MODULE_INVALID: /);
     const missing = await kedge('run', 'missing.wasm');
