@@ -37,6 +37,7 @@ pub mod calls;
 pub mod emit;
 pub mod helpers;
 pub mod liveness;
+pub mod loops;
 pub mod metadata;
 pub mod module;
 pub mod normal;
@@ -192,12 +193,12 @@ impl Pass<'_> {
         }
         let signature = self.module.signature(index);
         let code = Code::decode(body, &signature.params, &signature.results, allocations)?;
-        let every = matches!(self.options.policy, Policy::Loop | Policy::LoopAll);
+        let polled = loops::polled(&code, self.options.policy);
         let choice = Choice {
             policy: self.options.policy,
             calls: self.calls,
             polls_at_entry,
-            loops: &vec![every; code.constructs.len()],
+            loops: &polled,
             entries: &entries,
         };
         let points = choice.points(&code, |callee| types.params(callee));
@@ -206,6 +207,7 @@ impl Pass<'_> {
         }
         let live = Live::of(&code, &points);
         let temps = Temps::of(&code, &points);
+        let copies = loops::copies(&code, &points, self.options.policy);
         let function = Function {
             file: self.file,
             abi: &self.plan.abi,
@@ -213,6 +215,7 @@ impl Pass<'_> {
             points: &points,
             live: &live,
             temps: &temps,
+            copies: &copies,
             first_point: metadata.point_count(),
             end: place(body.body.range().end),
         };

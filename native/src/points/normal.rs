@@ -9,14 +9,19 @@
 use wasm_encoder::{BlockType, Encode, InstructionSink};
 
 use super::{
-    body::{BOTTOM, Code, Index, Node, Origin},
+    body::{BOTTOM, Code, Index, Kind, Node, Origin},
     emit::{Abi, leave},
     liveness::Live,
+    loops::write_turn,
     module::Edit,
     refusal::{Refusal, Result},
     select::{Point, Stand, Temps},
     types::{Type, declare},
 };
+
+/// Opcodes whose types are copied.
+const BLOCK: u8 = 0x02;
+const LOOP: u8 = 0x03;
 
 /// Values that the cold paths of one module may save, all in all. Past it a module is meant to hurt.
 pub const MOST_VALUES: usize = 1 << 25;
@@ -30,6 +35,8 @@ pub struct Function<'a> {
     pub live: &'a Live,
     /// The temporaries of the metadata.
     pub temps: &'a Temps,
+    /// Of each construct, how many times its body is written.
+    pub copies: &'a [u32],
     /// Number of its first point.
     pub first_point: u32,
     /// End of the body in the file.
@@ -41,6 +48,36 @@ impl Function<'_> {
     #[must_use]
     pub fn operands(&self, point: &Point) -> Vec<Node> {
         self.code.stack(point.stack, 0)
+    }
+
+    /// How many times the body of the loop that starts here is written.
+    #[must_use]
+    pub fn copies(&self, kind: Kind) -> Option<(u32, u32)> {
+        let Kind::Loop(construct) = kind else { return None };
+        let copies = self.copies[construct as usize];
+        (copies > 1).then_some((construct, copies))
+    }
+
+    /// Copies an instruction that is no branch.
+    pub fn copy(&self, index: Index, out: &mut Vec<u8>) {
+        let instruction = &self.code.instructions[index as usize];
+        if let Some(edit) = instruction.kind.edit() {
+            self.edit(edit, out);
+        } else {
+            let end = self.code.end_of(index, self.end) as usize;
+            out.extend_from_slice(&self.file[instruction.offset as usize..end]);
+        }
+    }
+
+    /// Starts an unrolled loop: a block that its copies leave to, and the loop.
+    pub fn unroll(&self, construct: u32, out: &mut Vec<u8>) {
+        let start = self.code.constructs[construct as usize].start;
+        let from = self.code.instructions[start as usize].offset as usize + 1;
+        let ty = &self.file[from..self.code.end_of(start, self.end) as usize];
+        for opcode in [BLOCK, LOOP] {
+            out.push(opcode);
+            out.extend_from_slice(ty);
+        }
     }
 
     /// Number of a point in the module.
@@ -195,9 +232,24 @@ impl Writer<'_, '_> {
         let code = self.function.code;
         let mut points = self.function.points.iter().enumerate().peekable();
         let mut node = BOTTOM + 1;
+        let mut unrolled = 0;
         for (index, instruction) in (0u32..).zip(&code.instructions) {
+            if index < unrolled {
+                continue;
+            }
             let end = code.end_of(index, self.function.end);
             let mut check = None;
+            if let Some((construct, copies)) = self.function.copies(instruction.kind) {
+                self.copy(instruction.offset);
+                let head = points.next_if(|(_, point)| point.index == index + 1);
+                self.unrolled(construct, copies, head);
+                unrolled = code.constructs[construct as usize].end;
+                self.copied = code.instructions[unrolled as usize].offset;
+                while code.operands.get(node as usize).is_some_and(|operand| operand.producer < unrolled) {
+                    node += 1;
+                }
+                continue;
+            }
             while let Some((number, point)) = points.next_if(|(_, point)| point.index == index) {
                 if !point.normal {
                     continue;
@@ -233,6 +285,27 @@ impl Writer<'_, '_> {
             }
         }
         self.copy(self.function.end);
+    }
+
+    /// Writes an unrolled loop up to its last turn; its `end` follows.
+    fn unrolled(&mut self, construct: u32, copies: u32, head: Option<(usize, &Point)>) {
+        let function = self.function;
+        function.unroll(construct, &mut self.out);
+        if let Some((number, point)) = head {
+            function.poll_begin(number, &mut self.out);
+            self.save(number, point);
+            function.poll_end(&mut self.out);
+        }
+        let copy = &mut |index, out: &mut Vec<u8>| function.copy(index, out);
+        for _ in 1..copies {
+            InstructionSink::new(&mut self.out).block(BlockType::Empty);
+            // The two more levels are the loop and the block around it.
+            write_turn(function.code, construct, &|level| level + 2, copy, &mut self.out);
+            InstructionSink::new(&mut self.out).br(2).end();
+        }
+        write_turn(function.code, construct, &|level| level + 1, copy, &mut self.out);
+        // Of the loop; that of the block is the original's.
+        InstructionSink::new(&mut self.out).end();
     }
 
     /// Copies the original up to an offset.

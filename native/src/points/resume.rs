@@ -31,6 +31,7 @@ use wasm_encoder::{BlockType, Encode, InstructionSink};
 
 use super::{
     body::{Code, Index, Instruction, Kind, Node},
+    loops::write_turn,
     normal::{Function, spend},
     refusal::Result,
     select::{Point, Stand, Temps, sequence},
@@ -265,13 +266,19 @@ impl Writer<'_, '_> {
     fn instructions(&mut self) {
         let function = self.function;
         let code = function.code;
+        let mut unrolled = 0;
         for (index, instruction) in (0u32..).zip(&code.instructions) {
-            if instruction.dead {
+            if instruction.dead || index < unrolled {
                 continue;
             }
             let mut written = false;
             while let Some(target) = self.target_at(index) {
                 written |= self.target(target, instruction);
+            }
+            if let Some((construct, copies)) = function.copies(instruction.kind) {
+                self.unrolled(construct, copies);
+                unrolled = code.constructs[construct as usize].end;
+                continue;
             }
             if !written {
                 self.copy(index, instruction);
@@ -292,6 +299,33 @@ impl Writer<'_, '_> {
                 _ => {}
             }
         }
+    }
+
+    /// Writes an unrolled loop up to its last turn; its `end` follows. Only the first turn has a door.
+    fn unrolled(&mut self, construct: u32, copies: u32) {
+        let function = self.function;
+        let code = function.code;
+        let first = code.constructs[construct as usize].start + 1;
+        function.unroll(construct, &mut self.out);
+        self.depth += 2;
+        self.begin(sequence(construct, 0), first);
+        while let Some(target) = self.target_at(first) {
+            self.target(target, &code.instructions[first as usize]);
+        }
+        let mut out = std::mem::take(&mut self.out);
+        let copy = &mut |index, out: &mut Vec<u8>| function.copy(index, out);
+        for _ in 1..copies {
+            InstructionSink::new(&mut out).block(BlockType::Empty);
+            self.depth += 1;
+            write_turn(code, construct, &|level| self.label(level), copy, &mut out);
+            self.depth -= 1;
+            InstructionSink::new(&mut out).br(2).end();
+        }
+        write_turn(code, construct, &|level| self.label(level), copy, &mut out);
+        InstructionSink::new(&mut out).end();
+        self.out = out;
+        // The block around it is what the original's `end` closes.
+        self.depth -= 1;
     }
 
     /// The next target of the current sequence, if it is at this instruction.
@@ -372,7 +406,7 @@ impl Writer<'_, '_> {
             self.stash(&own);
             self.fetch(arguments);
         }
-        self.copy_plain(point.index, instruction);
+        self.copy_plain(point.index);
         if !below.is_empty() {
             self.stash_results(height, &results);
         }
@@ -506,7 +540,7 @@ impl Writer<'_, '_> {
                     self.sink().br_table(others.to_vec(), *default);
                 }
             }
-            _ => self.copy_plain(index, instruction),
+            _ => self.copy_plain(index),
         }
     }
 
@@ -515,14 +549,8 @@ impl Writer<'_, '_> {
         self.depth - open.map_or(self.depth, |open| open.depth)
     }
 
-    fn copy_plain(&mut self, index: Index, instruction: &Instruction) {
-        let function = self.function;
-        if let Some(edit) = instruction.kind.edit() {
-            function.edit(edit, &mut self.out);
-            return;
-        }
-        let end = function.code.end_of(index, function.end) as usize;
-        self.out.extend_from_slice(&function.file[instruction.offset as usize..end]);
+    fn copy_plain(&mut self, index: Index) {
+        self.function.copy(index, &mut self.out);
     }
 }
 
