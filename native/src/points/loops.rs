@@ -2,8 +2,8 @@
 //!
 //! Two things keep polls off hot paths without letting a guest run on unstopped:
 //!
-//! * A loop needs no poll where each of its turns is sure to enter another loop that has one. So of nested loops the
-//!   inner one polls, once at its entry and then once for some number of its turns.
+//! * A loop needs no poll where each of its turns is sure to enter another loop that has one, or to call a function that
+//!   polls at its entry. So of nested loops the inner one polls, once at its entry and then once for some number of its turns.
 //! * A loop that polls and has no other point inside is *unrolled*: its body is written several times, and only the
 //!   first copy polls. That is exact: a point is "before the body's first instruction" in all copies alike, and those
 //!   that do not poll are turns at which the guest just cannot be stopped. A long body is written once.
@@ -13,18 +13,23 @@
 
 use super::{
     body::{Code, Index, Kind},
+    calls::Calls,
     options::Policy,
-    select::Point,
+    select::{Point, Stand},
 };
 
 /// Instructions that an unrolled loop should have between two polls.
-const TURN: u32 = 40;
+const TURN: u32 = 16;
 /// The most copies of a body.
-const MOST_COPIES: u32 = 8;
+const MOST_COPIES: u32 = 4;
+/// Instructions of a function that is worth two versions if it loops at all.
+const SMALL: usize = 120;
+/// A larger one is worth two if at least one of so many instructions is in a tight loop.
+const TIGHT_SHARE: usize = 5;
 
 /// Of each construct, whether it is a loop that polls.
 #[must_use]
-pub fn polled(code: &Code, policy: Policy) -> Vec<bool> {
+pub fn polled(code: &Code, policy: Policy, calls: &Calls) -> Vec<bool> {
     let mut polled = vec![false; code.constructs.len()];
     match policy {
         Policy::Call | Policy::Function | Policy::Instruction => {}
@@ -33,20 +38,20 @@ pub fn polled(code: &Code, policy: Policy) -> Vec<bool> {
                 *polls = construct.is_loop;
             }
         }
-        Policy::Loop => choose(code, &mut polled),
+        Policy::Loop => choose(code, calls, &mut polled),
     }
     polled
 }
 
 /// Walks the constructs from the inside out. `sure` is, of each, a loop that polls and is surely entered when the construct
 /// is, unless a branch leaves the construct before.
-fn choose(code: &Code, polled: &mut [bool]) {
+fn choose(code: &Code, calls: &Calls, polled: &mut [bool]) {
     let branches = first_branches(code);
+    let mut sure = first_calls(code, calls);
     let is_if = |construct: usize| {
         let start = code.constructs[construct].start;
         matches!(code.instructions.get(start as usize).map(|start| start.kind), Some(Kind::If(number)) if number as usize == construct)
     };
-    let mut sure: Vec<Option<Index>> = vec![None; code.constructs.len()];
     for number in (1..code.constructs.len()).rev() {
         let construct = &code.constructs[number];
         if construct.is_loop && sure[number].is_none() && branches[number] != Index::MAX {
@@ -58,10 +63,30 @@ fn choose(code: &Code, polled: &mut [bool]) {
             && !is_if(parent)
             && branches[parent] > entered
         {
-            // Constructs are numbered in the order of their starts: the last to say so is the first in the parent.
-            sure[parent] = Some(entered);
+            sure[parent] = Some(sure[parent].map_or(entered, |other| other.min(entered)));
         }
     }
+}
+
+/// Of each construct that is a block, loop or the function, the first instruction of its own that calls a function which polls
+/// at its entry.
+fn first_calls(code: &Code, calls: &Calls) -> Vec<Option<Index>> {
+    let mut first = vec![None; code.constructs.len()];
+    let mut open = vec![0u32];
+    for (index, instruction) in (0u32..).zip(&code.instructions) {
+        match instruction.kind {
+            Kind::Block(construct) | Kind::Loop(construct) | Kind::If(construct) => open.push(construct),
+            Kind::End(_) => {
+                open.pop();
+            }
+            Kind::Call(function) if !instruction.dead && calls.polls_at_entry[function as usize] => {
+                let construct = open.last().map_or(0, |construct| *construct as usize);
+                let _: &mut Index = first[construct].get_or_insert(index);
+            }
+            _ => {}
+        }
+    }
+    first
 }
 
 /// Of each construct, the first instruction that branches to it.
@@ -90,6 +115,35 @@ fn first_branches(code: &Code) -> Vec<Index> {
         }
     }
     first
+}
+
+/// Whether one version is enough for a function, which then enters and goes on by the same code. That costs some speed where
+/// the function loops or recurses, and a second version costs its size once more; so those get two that are small or that look
+/// as if they spent their time in their own loops.
+#[must_use]
+pub fn cold(code: &Code, points: &[Point], recurses: bool) -> bool {
+    if !recurses && !code.constructs.iter().any(|construct| construct.is_loop) {
+        return true;
+    }
+    code.instructions.len() > SMALL && tight(code, points) * TIGHT_SHARE < code.instructions.len()
+}
+
+/// How many instructions are in loops that make no call at which the function could be left.
+fn tight(code: &Code, points: &[Point]) -> usize {
+    let mut covered = 0;
+    let mut instructions = 0;
+    for construct in &code.constructs {
+        if !construct.is_loop || construct.start < covered {
+            continue;
+        }
+        let after = points.partition_point(|point| point.index <= construct.start);
+        let mut inside = points[after..].iter().take_while(|point| point.index < construct.end);
+        if !inside.any(|point| point.host_call || point.stand == Stand::In) {
+            covered = construct.end;
+            instructions += (construct.end - construct.start) as usize;
+        }
+    }
+    instructions
 }
 
 /// Of each construct, how many times its body is written.
