@@ -24,6 +24,8 @@ const TURN: u32 = 16;
 const MOST_COPIES: u32 = 4;
 /// Instructions of a function that is worth two versions if it loops at all.
 const SMALL: usize = 120;
+/// One with a jump table of more labels than this is taken for an interpreter, whose loop is the hottest there is.
+const INTERPRETER: usize = 64;
 /// A larger one is worth two if at least one of so many instructions is in a tight loop.
 const TIGHT_SHARE: usize = 5;
 
@@ -124,6 +126,9 @@ fn first_branches(code: &Code) -> Vec<Index> {
 pub fn cold(code: &Code, points: &[Point], recurses: bool) -> bool {
     if !recurses && !code.constructs.iter().any(|construct| construct.is_loop) {
         return true;
+    }
+    if code.tables.iter().any(|labels| labels.len() > INTERPRETER) {
+        return false;
     }
     code.instructions.len() > SMALL && tight(code, points) * TIGHT_SHARE < code.instructions.len()
 }
