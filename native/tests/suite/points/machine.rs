@@ -158,6 +158,27 @@ impl Machine {
         Self { engine, module, metadata: Some(metadata), results: results(bytes) }
     }
 
+    /// The module as it is, unless the reference engine lacks a feature of it.
+    pub fn try_plain(bytes: &[u8]) -> Option<Self> {
+        let engine = engine();
+        let module = Module::new(&engine, bytes).ok()?;
+        Some(Self { engine, module, metadata: None, results: Vec::new() })
+    }
+
+    /// The instrumented module, unless it has no stable points.
+    pub fn try_instrumented(bytes: &[u8], options: &Options) -> Option<Self> {
+        let machine = Self::instrumented(bytes, options);
+        (!machine.metadata().functions.is_empty()).then_some(machine)
+    }
+
+    /// Types of the parameters of an exported function.
+    pub fn parameters_of(&self, name: &str) -> Option<Vec<ValType>> {
+        self.module.exports().find(|export| export.name() == name).and_then(|export| match export.ty() {
+            ExternType::Func(ty) => Some(ty.params().to_vec()),
+            _ => None,
+        })
+    }
+
     pub fn metadata(&self) -> &Metadata {
         self.metadata.as_ref().expect("instrumented")
     }
