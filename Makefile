@@ -6,6 +6,7 @@
 #   test-unit  those that need no root             bench      figures beside those of others
 #   test-e2e   those with network namespaces       build      dist/: JavaScript for machines without the sources
 #   native     the Rust addon                      examples   guests in C, compiled to build/examples/*.wasm
+#   programs   what benchmarks run, compiled to build/programs/*.wasm
 #   clean      removes all that was made
 
 # Places that are not on every PATH: Rust as rustup installs it, and the tools of root.
@@ -47,7 +48,10 @@ build: setup-tools
 demo: setup
 	@$(NODE) demo/demo.ts
 
-bench: setup
+programs:
+	@$(MAKE) --no-print-directory -C bench/programs
+
+bench: setup programs
 	@$(NODE) bench/run.ts
 
 # --- checking ---
@@ -83,4 +87,4 @@ ready:
 clean:
 	rm -rf build dist node_modules native/target native/*.node demo/report.json demo/*.pcap
 
-.PHONY: all setup setup-tools native examples build demo bench test test-unit test-e2e lint format ready clean
+.PHONY: all setup setup-tools native examples programs build demo bench test test-unit test-e2e lint format ready clean

@@ -24,6 +24,10 @@ type Measured = {
 /** What was asked for, by the name of the file. */
 const ASKED: Readonly<Record<string, { readonly text: string; readonly reached: (result: Measured) => boolean }>> = {
   throughput: { text: 'ratio ≥ 0.70', reached: ({ ratio }) => ratio >= 0.7 },
+  'slowdown-v8': { text: '≤ 1.15', reached: ({ ratio }) => ratio <= 1.15 },
+  'slowdown-resumed': { text: '≤ 1.20', reached: ({ ratio }) => ratio <= 1.2 },
+  'code-size': { text: '≤ 2.5', reached: ({ ratio }) => ratio <= 2.5 },
+  'time-to-stop': { text: '≤ 1000 µs', reached: ({ ours }) => ours <= 1000 },
   blackout: { text: '≤ 30 ms', reached: ({ ours }) => ours <= 30 },
 };
 

@@ -7,7 +7,7 @@
 //! Code that cannot be reached has no operand types. It is marked, never holds a point, and is left out where the
 //! structure around it changes.
 
-use wasmparser::{FuncValidatorAllocations, Operator, OperatorsReader};
+use wasmparser::{BlockType, FuncValidatorAllocations, Operator, OperatorsReader};
 
 use super::{
     module::{Body, Edit, place},
@@ -115,6 +115,8 @@ pub struct Construct {
     pub base: u32,
     /// How many parameters it takes from the stack.
     pub params: u32,
+    /// Its type is one of the type section.
+    pub has_type: bool,
 }
 
 /// A decoded function.
@@ -167,7 +169,16 @@ impl Code {
         }
         let code_at = place(reader.original_position());
         let nothing = Operand { ty: Type::I32, origin: Origin::Constant, producer: 0, height: 0, beneath: BOTTOM };
-        let function = Construct { start: 0, otherwise: None, end: 0, parent: 0, is_loop: false, base: 0, params: 0 };
+        let function = Construct {
+            start: 0,
+            otherwise: None,
+            end: 0,
+            parent: 0,
+            is_loop: false,
+            base: 0,
+            params: 0,
+            has_type: false,
+        };
         let mut decoder = Decoder {
             code: Self {
                 locals,
@@ -282,10 +293,10 @@ impl Decoder {
                     let beneath = self.stack;
                     self.push(checker, pushes, index, origin, offset)?;
                     if let Kind::Block(_) | Kind::Loop(_) | Kind::If(_) = kind {
-                        self.enter(kind, index, beneath, pushes);
+                        self.enter(operator, index, beneath, pushes);
                     }
                 } else if let Kind::Block(_) | Kind::Loop(_) | Kind::If(_) = kind {
-                    self.enter(kind, index, self.stack, 0);
+                    self.enter(operator, index, self.stack, 0);
                 }
                 if checker.get_control_frame(0).is_some_and(|frame| frame.unreachable) {
                     self.dead = true;
@@ -296,10 +307,15 @@ impl Decoder {
         Ok(())
     }
 
-    fn enter(&mut self, kind: Kind, start: Index, base: Node, params: u32) {
+    fn enter(&mut self, operator: &Operator<'_>, start: Index, base: Node, params: u32) {
         let parent = self.open.last().map_or(0, |open| open.construct);
         let construct = u32::try_from(self.code.constructs.len()).unwrap_or(u32::MAX);
-        let is_loop = matches!(kind, Kind::Loop(_));
+        let is_loop = matches!(operator, Operator::Loop { .. });
+        let has_type = matches!(
+            operator,
+            Operator::Block { blockty } | Operator::Loop { blockty } | Operator::If { blockty }
+                if matches!(blockty, BlockType::FuncType(_))
+        );
         let height = self.code.height(base);
         self.code.constructs.push(Construct {
             start,
@@ -309,6 +325,7 @@ impl Decoder {
             is_loop,
             base: height,
             params,
+            has_type,
         });
         self.open.push(Open { construct, base, dead: self.dead });
     }

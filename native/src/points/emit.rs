@@ -17,9 +17,11 @@ pub struct Abi {
     pub stop: Stop,
     /// Global that is nonzero while frames leave.
     pub unwind: u32,
+    /// Global that is nonzero from the call of a function that is to enter at a point to the moment it knows.
+    pub entering: u32,
     /// Private table of resume versions.
     pub resume_table: u32,
-    /// `kedge.poll`, and around it our own function that asks it and begins the frame.
+    /// `kedge.poll`, and around it our own function that asks it and notes the answer.
     pub poll: u32,
     pub ask: u32,
     pub frame: u32,
@@ -56,13 +58,14 @@ impl Abi {
         self.wrappers.get(original as usize).copied().flatten().unwrap_or_else(|| self.function(original))
     }
 
-    /// Pushes the flag.
+    /// Pushes the flag. An atomic load would cost V8 a check of bounds each time. That no engine hoists a plain one out of a
+    /// loop is what the tests of the time to a stop show.
     pub fn flag(&self, code: &mut Vec<u8>) {
         let mut sink = InstructionSink::new(code);
         match self.stop {
             Stop::Memory(memory) => {
                 let target = MemArgTarget::Memory(memory);
-                sink.i32_const(0).i32_atomic_load(MemArg { offset: 0, align: 2, target, ordering: None });
+                sink.i32_const(0).i32_load(MemArg { offset: 0, align: 2, target, ordering: None });
             }
             Stop::Global(global) => {
                 sink.global_get(global);
@@ -104,10 +107,34 @@ impl Abi {
     }
 }
 
-/// Returns zeros: what the caller gets does not matter, it is about to return too.
-pub fn leave(results: &[Type], code: &mut Vec<u8>) {
-    for ty in results {
+/// The code of one function while it is written.
+#[derive(Debug, Default)]
+pub struct Body {
+    /// Locals and code, without the size in front.
+    pub bytes: Vec<u8>,
+    /// Where in `bytes` branches are that lead to cold paths. An optimizing engine that does not know keeps values in
+    /// memory all through a hot loop for the sake of a poll in it: on V8 this is most of what polls cost.
+    pub cold: Vec<u32>,
+}
+
+impl Body {
+    /// Marks the next instruction, which must be `if` or `br_if`, as one that hardly ever branches into its block.
+    pub fn mark_cold(&mut self) {
+        self.cold.push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
+    }
+
+    /// Puts the declarations of locals in front.
+    #[must_use]
+    pub fn behind(self, mut locals: Vec<u8>) -> Self {
+        let moved = u32::try_from(locals.len()).unwrap_or(u32::MAX);
+        locals.extend_from_slice(&self.bytes);
+        Self { bytes: locals, cold: self.cold.into_iter().map(|at| at + moved).collect() }
+    }
+}
+
+/// Pushes a zero of each type.
+pub fn zeros(types: &[Type], code: &mut Vec<u8>) {
+    for ty in types {
         ty.zero(code);
     }
-    InstructionSink::new(code).return_();
 }

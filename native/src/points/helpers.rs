@@ -4,7 +4,7 @@
 use wasm_encoder::{BlockType, Encode, HeapType, InstructionSink};
 
 use super::{
-    emit::{Abi, leave},
+    emit::{Abi, Body, zeros},
     module::Module,
     types::{Signatures, Type, declare},
 };
@@ -12,7 +12,7 @@ use super::{
 /// A function of ours: its type, its body, and the name it is exported by.
 pub struct Helper {
     pub ty: u32,
-    pub body: Vec<u8>,
+    pub body: Body,
     pub export: Option<String>,
 }
 
@@ -24,7 +24,7 @@ impl Helper {
         body.extend_from_slice(&groups);
         write(&mut body);
         InstructionSink::new(&mut body).end();
-        Self { ty, body, export }
+        Self { ty, body: Body { bytes: body, cold: Vec::new() }, export }
     }
 
     fn exported(ty: u32, name: String, write: impl FnOnce(&mut Vec<u8>)) -> Self {
@@ -32,7 +32,7 @@ impl Helper {
     }
 }
 
-/// The cold path of a poll: asks the host and, if it wants the guest to stop, begins the innermost frame.
+/// The cold path of a poll: asks the host and notes that frames leave if it wants the guest to stop.
 #[must_use]
 pub fn ask(abi: &Abi, signatures: &mut Signatures) -> Helper {
     Helper::new(signatures.of(&[Type::I32], &[Type::I32]), None, &[], |out| {
@@ -42,12 +42,8 @@ pub fn ask(abi: &Abi, signatures: &mut Signatures) -> Helper {
             .if_(BlockType::Empty)
             .i32_const(1)
             .global_set(abi.unwind)
-            .local_get(0)
-            .call(abi.frame)
-            .i32_const(1)
-            .return_()
             .end()
-            .i32_const(0);
+            .global_get(abi.unwind);
     })
 }
 
@@ -68,8 +64,8 @@ pub fn wrapper(abi: &Abi, signatures: &mut Signatures, module: &Module<'_>, impo
                 InstructionSink::new(out).local_get(local);
             });
         }
-        leave(&signature.results, out);
-        InstructionSink::new(out).end();
+        zeros(&signature.results, out);
+        InstructionSink::new(out).return_().end();
     };
     let normal = Helper::new(module.functions[import as usize], None, &[], call);
     let ty = signatures.of(&[], &signature.results);
@@ -82,6 +78,17 @@ pub fn wrapper(abi: &Abi, signatures: &mut Signatures, module: &Module<'_>, impo
         call(out);
     });
     [normal, resume]
+}
+
+/// What stands for a function that is its own resume version: calls it with parameters that do not matter.
+#[must_use]
+pub fn enter(abi: &Abi, signatures: &mut Signatures, module: &Module<'_>, function: u32) -> Helper {
+    let signature = module.signature(function);
+    Helper::new(signatures.of(&[], &signature.results), None, &[], |out| {
+        InstructionSink::new(out).i32_const(1).global_set(abi.entering);
+        zeros(&signature.params, out);
+        InstructionSink::new(out).call(abi.function(function));
+    })
 }
 
 /// `kedge:resume:R`: calls the outermost frame, whose results are R.

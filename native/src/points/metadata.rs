@@ -1,7 +1,7 @@
 //! The custom section `kedge.points`: what a host needs to make, read and enter frames without the pass.
 //!
 //! ```text
-//! version      byte, 1
+//! version      byte, 2
 //! policy       byte
 //! hash         32 bytes: SHA-256 of the original module
 //! functions    vector, one for each slot of the resume table in order, of
@@ -22,6 +22,9 @@
 //!                operands      vector of temporaries, from the bottom of the stack up
 //! ```
 //!
+//! When a frame leaves, the values of all its locals and then of all its temporaries are saved, in the order in which they are
+//! loaded again. Those that the point does not name mean nothing: they are to be left out, and are loaded as zeros.
+//!
 //! Numbers are unsigned LEB128; a vector is a count and its items. Points are numbered through the module in this order,
 //! and within a function from 1: that is what `entry` returns. An operand has the type of its temporary.
 
@@ -38,7 +41,7 @@ use super::{
 
 /// Name of the section.
 pub const SECTION: &str = "kedge.points";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HAS_START: u8 = 1;
 /// More locals than any function may have.
 const MOST_VALUES: usize = 1 << 20;

@@ -17,6 +17,8 @@
 //! * The *resume* one ([`resume`]) has no parameters. It fetches its frame from the host and enters at its point. If that is in
 //!   a call, it calls the resume version of the next frame inwards, and goes on when that returns.
 //!
+//! Functions that are not worth two versions have one that is both ([`loops::cold`]).
+//!
 //! All other functions stay as they are. Exports, tables and `ref.func` mean normal versions, always; the resume versions
 //! are in a private table. Imports that can suspend have a wrapper, which is a function with one point, and stands for
 //! them wherever they are referred to; in frames it has the import's function index and offset 0.
@@ -37,6 +39,7 @@ pub mod calls;
 pub mod emit;
 pub mod helpers;
 pub mod liveness;
+pub mod loops;
 pub mod metadata;
 pub mod module;
 pub mod normal;
@@ -51,6 +54,7 @@ pub mod types;
 use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
+use wasm_encoder::BlockType;
 use wasmparser::FuncValidatorAllocations;
 
 use body::{Code, Kind};
@@ -131,8 +135,16 @@ struct Pass<'a> {
 
 /// What one function became.
 struct Written {
-    normal: Vec<u8>,
-    resume: Option<Vec<u8>>,
+    normal: emit::Body,
+    resume: Resume,
+}
+
+/// The resume version of a function.
+enum Resume {
+    None,
+    /// The function itself.
+    Same,
+    Other(emit::Body),
 }
 
 impl Pass<'_> {
@@ -158,11 +170,16 @@ impl Pass<'_> {
         for (index, body) in (module.imported_functions..).zip(&module.bodies) {
             let written = self.function(index, body, &types, &mut metadata, &mut budget, &mut allocations)?;
             bodies.push(written.normal);
-            if let Some(code) = written.resume {
-                let ty = resume_types[module.functions[index as usize] as usize];
-                resume.push(first_added + count(helpers.len()));
-                helpers.push(Helper { ty, body: code, export: None });
-            }
+            let helper = match written.resume {
+                Resume::None => continue,
+                Resume::Same => helpers::enter(&plan.abi, &mut signatures, module, index),
+                Resume::Other(body) => {
+                    let ty = resume_types[module.functions[index as usize] as usize];
+                    Helper { ty, body, export: None }
+                }
+            };
+            resume.push(first_added + count(helpers.len()));
+            helpers.push(helper);
         }
         self.exports(&mut helpers, &mut signatures, &metadata);
         self.describe(&mut metadata);
@@ -188,24 +205,25 @@ impl Pass<'_> {
             || polls(self.module, self.options, index)
             || body.summary.calls.iter().any(|(callee, tail)| !tail && self.calls.unwinds(*callee));
         if !instrumented {
-            return Ok(Written { normal: self.copied(body), resume: None });
+            return Ok(Written { normal: self.copied(body), resume: Resume::None });
         }
         let signature = self.module.signature(index);
         let code = Code::decode(body, &signature.params, &signature.results, allocations)?;
-        let every = matches!(self.options.policy, Policy::Loop | Policy::LoopAll);
+        let polled = loops::polled(&code, self.options.policy, self.calls);
         let choice = Choice {
             policy: self.options.policy,
             calls: self.calls,
             polls_at_entry,
-            loops: &vec![every; code.constructs.len()],
+            loops: &polled,
             entries: &entries,
         };
         let points = choice.points(&code, |callee| types.params(callee));
         if points.is_empty() {
-            return Ok(Written { normal: self.copied(body), resume: None });
+            return Ok(Written { normal: self.copied(body), resume: Resume::None });
         }
         let live = Live::of(&code, &points);
         let temps = Temps::of(&code, &points);
+        let copies = loops::copies(&code, &points, self.options.policy);
         let function = Function {
             file: self.file,
             abi: &self.plan.abi,
@@ -213,17 +231,25 @@ impl Pass<'_> {
             points: &points,
             live: &live,
             temps: &temps,
+            copies: &copies,
             first_point: metadata.point_count(),
+            ty: types.block(index),
             end: place(body.body.range().end),
         };
-        let normal = normal::write(&function, budget)?;
-        let resume = resume::write(&function, types, budget)?;
         metadata.add(index, &function);
-        Ok(Written { normal, resume: Some(resume) })
+        let merged = loops::cold(&code, &points, polls_at_entry);
+        if merged {
+            let params = count(signature.params.len());
+            let normal = resume::write(&function, types, Some(params), budget)?;
+            return Ok(Written { normal, resume: Resume::Same });
+        }
+        let normal = normal::write(&function, budget)?;
+        let resume = resume::write(&function, types, None, budget)?;
+        Ok(Written { normal, resume: Resume::Other(resume) })
     }
 
     /// A body that only needs its indices changed.
-    fn copied(&self, body: &Body<'_>) -> Vec<u8> {
+    fn copied(&self, body: &Body<'_>) -> emit::Body {
         let bytes = body.body.as_bytes();
         let start = place(body.body.range().start);
         let mut out = Vec::with_capacity(bytes.len() + 8);
@@ -235,7 +261,7 @@ impl Pass<'_> {
             copied = to;
         }
         out.extend_from_slice(&bytes[copied..]);
-        out
+        emit::Body { bytes: out, cold: Vec::new() }
     }
 
     /// What the host calls to start, resume and restore.
@@ -291,6 +317,16 @@ impl Types<'_> {
         match callee {
             Callee::Function(function) => self.module.functions[function as usize],
             Callee::Indirect { ty, .. } => ty,
+        }
+    }
+
+    /// The type of a block that gives the results of a function.
+    fn block(&self, function: u32) -> BlockType {
+        let ty = self.module.functions[function as usize] as usize;
+        match self.module.types[ty].results[..] {
+            [] => BlockType::Empty,
+            [one] => BlockType::Result(one.encoded()),
+            _ => BlockType::FunctionType(self.resume[ty]),
         }
     }
 

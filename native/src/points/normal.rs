@@ -4,22 +4,36 @@
 //! would have to save are not on top of the stack there, so they have to be had from somewhere else: a constant is made
 //! again, a local that still holds the value is read, and anything else is put into a temporary local when it is made.
 //!
+//! A cold path puts what is not in its temporary yet there and goes to one place at the end of the function, the *spill*,
+//! with the number of its point. There every local and every temporary of the function is saved in order, whatever the
+//! point; the host takes those that the metadata names for it. That keeps code small, which also lets engines inline it.
+//!
 //! All other bytes are copied from the original file.
 
-use wasm_encoder::{BlockType, Encode, InstructionSink};
+use wasm_encoder::{BlockType, Encode, InstructionSink, ValType};
 
 use super::{
-    body::{BOTTOM, Code, Index, Node, Origin},
-    emit::{Abi, leave},
+    body::{BOTTOM, Code, Index, Kind, Node, Origin},
+    emit::{Abi, Body, zeros},
     liveness::Live,
+    loops::write_turn,
     module::Edit,
     refusal::{Refusal, Result},
     select::{Point, Stand, Temps},
-    types::{Type, declare},
+    types::declare,
 };
+
+/// Opcodes whose types are copied.
+const BLOCK: u8 = 0x02;
+const LOOP: u8 = 0x03;
 
 /// Values that the cold paths of one module may save, all in all. Past it a module is meant to hurt.
 pub const MOST_VALUES: usize = 1 << 25;
+
+/// A loop that has more instructions than this is not one that a dead local could slow down.
+const TIGHT: u32 = 256;
+/// The most locals that a poll clears.
+const MOST_CLEARED: usize = 64;
 
 /// All that is known of a function when it is written.
 pub struct Function<'a> {
@@ -30,8 +44,12 @@ pub struct Function<'a> {
     pub live: &'a Live,
     /// The temporaries of the metadata.
     pub temps: &'a Temps,
+    /// Of each construct, how many times its body is written.
+    pub copies: &'a [u32],
     /// Number of its first point.
     pub first_point: u32,
+    /// The type of a block that gives its results.
+    pub ty: BlockType,
     /// End of the body in the file.
     pub end: u32,
 }
@@ -41,6 +59,36 @@ impl Function<'_> {
     #[must_use]
     pub fn operands(&self, point: &Point) -> Vec<Node> {
         self.code.stack(point.stack, 0)
+    }
+
+    /// How many times the body of the loop that starts here is written.
+    #[must_use]
+    pub fn copies(&self, kind: Kind) -> Option<(u32, u32)> {
+        let Kind::Loop(construct) = kind else { return None };
+        let copies = self.copies[construct as usize];
+        (copies > 1).then_some((construct, copies))
+    }
+
+    /// Copies an instruction that is no branch.
+    pub fn copy(&self, index: Index, out: &mut Vec<u8>) {
+        let instruction = &self.code.instructions[index as usize];
+        if let Some(edit) = instruction.kind.edit() {
+            self.edit(edit, out);
+        } else {
+            let end = self.code.end_of(index, self.end) as usize;
+            out.extend_from_slice(&self.file[instruction.offset as usize..end]);
+        }
+    }
+
+    /// Starts an unrolled loop: a block that its copies leave to, and the loop.
+    pub fn unroll(&self, construct: u32, out: &mut Vec<u8>) {
+        let start = self.code.constructs[construct as usize].start;
+        let from = self.code.instructions[start as usize].offset as usize + 1;
+        let ty = &self.file[from..self.code.end_of(start, self.end) as usize];
+        for opcode in [BLOCK, LOOP] {
+            out.push(opcode);
+            out.extend_from_slice(ty);
+        }
     }
 
     /// Number of a point in the module.
@@ -54,35 +102,74 @@ impl Function<'_> {
         write_edit(self.abi, edit, out);
     }
 
-    /// The start of a poll; the frame follows, then [`Self::poll_end`].
-    pub fn poll_begin(&self, point: usize, out: &mut Vec<u8>) {
-        self.abi.flag(out);
-        let mut sink = InstructionSink::new(out);
-        sink.if_(BlockType::Empty).i32_const(self.number(point)).call(self.abi.ask).if_(BlockType::Empty);
+    /// Opens the block that the spill is behind, and in it the one that stands for the function.
+    pub fn open(&self, out: &mut Vec<u8>) {
+        InstructionSink::new(out).block(BlockType::Result(ValType::I32)).block(self.ty);
     }
 
-    pub fn poll_end(&self, out: &mut Vec<u8>) {
-        leave(&self.code.results, out);
-        InstructionSink::new(out).end().end();
-    }
-
-    /// The start of the check after a call; the frame follows, then [`Self::check_end`].
-    pub fn check_begin(&self, point: usize, out: &mut Vec<u8>) {
-        let mut sink = InstructionSink::new(out);
-        sink.global_get(self.abi.unwind).if_(BlockType::Empty).i32_const(self.number(point)).call(self.abi.frame);
-    }
-
-    pub fn check_end(&self, out: &mut Vec<u8>) {
-        leave(&self.code.results, out);
+    /// Writes the spill and the end of the function, behind the `end` of the block that stands for it.
+    pub fn spill(&self, first_temp: u32, out: &mut Vec<u8>) {
+        InstructionSink::new(out).return_().end().call(self.abi.frame);
+        let locals = (0..).zip(&self.code.locals);
+        for (local, ty) in locals.chain((first_temp..).zip(&self.temps.types)) {
+            self.abi.save(*ty, out, |out| {
+                InstructionSink::new(out).local_get(local);
+            });
+        }
+        zeros(&self.code.results, out);
         InstructionSink::new(out).end();
     }
 
-    /// Saves the live locals of a point.
-    pub fn save_locals(&self, point: usize, out: &mut Vec<u8>) {
+    /// Writes a poll. `spill` is the label of the spill; `ready` completes the temporaries.
+    pub fn poll(&self, point: usize, spill: u32, ready: &[u8], out: &mut Body) {
+        let number = self.number(point);
+        self.abi.flag(&mut out.bytes);
+        out.mark_cold();
+        InstructionSink::new(&mut out.bytes).if_(BlockType::Empty).i32_const(number).call(self.abi.ask);
+        out.mark_cold();
+        InstructionSink::new(&mut out.bytes).if_(BlockType::Empty);
+        out.bytes.extend_from_slice(ready);
+        InstructionSink::new(&mut out.bytes).i32_const(number).br(spill + 2).end().end();
+    }
+
+    /// Writes the check behind a call.
+    pub fn check(&self, point: usize, spill: u32, ready: &[u8], out: &mut Body) {
+        let number = self.number(point);
+        if ready.is_empty() {
+            InstructionSink::new(&mut out.bytes).i32_const(number).global_get(self.abi.unwind);
+            out.mark_cold();
+            InstructionSink::new(&mut out.bytes).br_if(spill).drop();
+            return;
+        }
+        InstructionSink::new(&mut out.bytes).global_get(self.abi.unwind);
+        out.mark_cold();
+        InstructionSink::new(&mut out.bytes).if_(BlockType::Empty);
+        out.bytes.extend_from_slice(ready);
+        InstructionSink::new(&mut out.bytes).i32_const(number).br(spill + 1).end();
+    }
+
+    /// Whether a poll should clear the locals that are dead there. One that is not cleared stays alive up to the poll, in a
+    /// register if the engine is unlucky; in a tight loop that costs more than the bytes.
+    #[must_use]
+    pub fn clears(&self, point: &Point) -> bool {
+        let around = &self.code.constructs[point.sequence as usize / 2];
+        point.poll && around.is_loop && around.start + 1 == point.index && around.end - around.start <= TIGHT
+    }
+
+    /// Clears the locals that are dead at a point.
+    pub fn clear(&self, point: usize, out: &mut Vec<u8>) {
+        let mut dead = vec![true; self.code.locals.len()];
         for local in self.live.locals(point) {
-            self.abi.save(self.code.locals[local as usize], out, |out| {
-                InstructionSink::new(out).local_get(local);
-            });
+            dead[local as usize] = false;
+        }
+        if dead.iter().filter(|dead| **dead).count() > MOST_CLEARED {
+            return;
+        }
+        for (local, (ty, dead)) in (0..).zip(self.code.locals.iter().zip(dead)) {
+            if dead {
+                ty.zero(out);
+                InstructionSink::new(out).local_set(local);
+            }
         }
     }
 }
@@ -122,7 +209,7 @@ enum Source {
 ///
 /// # Errors
 /// `Unsupported` when the values at its points are beyond counting.
-pub fn write(function: &Function<'_>, budget: &mut usize) -> Result<Vec<u8>> {
+pub fn write(function: &Function<'_>, budget: &mut usize) -> Result<Body> {
     let code = function.code;
     let mut needed = vec![false; code.operands.len()];
     for point in function.points.iter().filter(|point| point.normal) {
@@ -132,20 +219,28 @@ pub fn write(function: &Function<'_>, budget: &mut usize) -> Result<Vec<u8>> {
         }
         spend(budget, code.locals.len() / 64, code, point)?;
     }
-    let mut writer = Writer { function, needed, temps: Temps::default(), out: Vec::new(), copied: code.code_at };
-    writer.instructions();
+    let first_temp = u32::try_from(code.locals.len()).unwrap_or(u32::MAX);
+    let temps = function.temps.clone();
+    let mut writer =
+        Writer { function, needed, first_temp, temps, labels: 1, out: Body::default(), copied: code.code_at };
+    if function.points.iter().any(|point| point.normal) {
+        function.open(&mut writer.out.bytes);
+        writer.instructions();
+        function.spill(first_temp, &mut writer.out.bytes);
+    } else {
+        writer.instructions();
+    }
 
-    let mut body = Vec::with_capacity(writer.out.len() + 16);
+    let mut locals = Vec::new();
     // The declarations of the original, and one group for each run of temporaries.
     let original = &function.file[code.locals_at as usize..code.code_at as usize];
     let (count, start) = leb(original);
     let mut added = Vec::new();
     let groups = declare(&writer.temps.types, &mut added);
-    (count + groups).encode(&mut body);
-    body.extend_from_slice(&original[start..]);
-    body.extend_from_slice(&added);
-    body.extend_from_slice(&writer.out);
-    Ok(body)
+    (count + groups).encode(&mut locals);
+    locals.extend_from_slice(&original[start..]);
+    locals.extend_from_slice(&added);
+    Ok(writer.out.behind(locals))
 }
 
 /// Takes from what the module may spend on values at points.
@@ -184,8 +279,13 @@ fn source(code: &Code, point: &Point, node: Node) -> Source {
 struct Writer<'a, 'b> {
     function: &'a Function<'b>,
     needed: Vec<bool>,
+    /// The local that is the first temporary.
+    first_temp: u32,
+    /// The function's, and behind them those of operands that are only in the way of others.
     temps: Temps,
-    out: Vec<u8>,
+    /// How many labels are open inside the spill's: what a branch to the spill counts.
+    labels: u32,
+    out: Body,
     /// Offset in the file up to which code was written.
     copied: u32,
 }
@@ -195,18 +295,31 @@ impl Writer<'_, '_> {
         let code = self.function.code;
         let mut points = self.function.points.iter().enumerate().peekable();
         let mut node = BOTTOM + 1;
+        let mut unrolled = 0;
         for (index, instruction) in (0u32..).zip(&code.instructions) {
+            if index < unrolled {
+                continue;
+            }
             let end = code.end_of(index, self.function.end);
             let mut check = None;
+            if let Some((construct, copies)) = self.function.copies(instruction.kind) {
+                self.copy(instruction.offset);
+                let head = points.next_if(|(_, point)| point.index == index + 1);
+                self.unrolled(construct, copies, head);
+                unrolled = code.constructs[construct as usize].end;
+                self.copied = code.instructions[unrolled as usize].offset;
+                while code.operands.get(node as usize).is_some_and(|operand| operand.producer < unrolled) {
+                    node += 1;
+                }
+                continue;
+            }
             while let Some((number, point)) = points.next_if(|(_, point)| point.index == index) {
                 if !point.normal {
                     continue;
                 }
                 if point.poll {
                     self.copy(instruction.offset);
-                    self.function.poll_begin(number, &mut self.out);
-                    self.save(number, point);
-                    self.function.poll_end(&mut self.out);
+                    self.poll(number, point);
                 }
                 if point.host_call || point.stand == Stand::In {
                     check = Some((number, point));
@@ -214,14 +327,18 @@ impl Writer<'_, '_> {
             }
             if let Some(edit) = instruction.kind.edit() {
                 self.copy(instruction.offset);
-                self.function.edit(edit, &mut self.out);
+                self.function.edit(edit, &mut self.out.bytes);
                 self.copied = end;
             }
             if let Some((number, point)) = check {
                 self.copy(end);
-                self.function.check_begin(number, &mut self.out);
-                self.save(number, point);
-                self.function.check_end(&mut self.out);
+                let ready = self.ready(point);
+                self.function.check(number, self.labels, &ready, &mut self.out);
+            }
+            match instruction.kind {
+                Kind::Block(_) | Kind::Loop(_) | Kind::If(_) => self.labels += 1,
+                Kind::End(_) => self.labels -= 1,
+                _ => {}
             }
             let first = node;
             while code.operands.get(node as usize).is_some_and(|operand| operand.producer == index) {
@@ -235,62 +352,85 @@ impl Writer<'_, '_> {
         self.copy(self.function.end);
     }
 
+    /// Writes an unrolled loop up to its last turn; its `end` follows.
+    fn unrolled(&mut self, construct: u32, copies: u32, head: Option<(usize, &Point)>) {
+        let function = self.function;
+        function.unroll(construct, &mut self.out.bytes);
+        self.labels += 2;
+        if let Some((number, point)) = head {
+            self.poll(number, point);
+        }
+        // The label that stays is that of the block; the original's `end` closes it.
+        self.labels -= 1;
+        let copy = &mut |index, out: &mut Vec<u8>| function.copy(index, out);
+        for _ in 1..copies {
+            InstructionSink::new(&mut self.out.bytes).block(BlockType::Empty);
+            // The two more levels are the loop and the block around it.
+            write_turn(function.code, construct, &|level| level + 2, copy, &mut self.out.bytes);
+            InstructionSink::new(&mut self.out.bytes).br(2).end();
+        }
+        write_turn(function.code, construct, &|level| level + 1, copy, &mut self.out.bytes);
+        // Of the loop; that of the block is the original's.
+        InstructionSink::new(&mut self.out.bytes).end();
+    }
+
+    fn poll(&mut self, number: usize, point: &Point) {
+        let mut ready = self.ready(point);
+        if self.function.clears(point) {
+            self.function.clear(number, &mut ready);
+        }
+        self.function.poll(number, self.labels, &ready, &mut self.out);
+    }
+
     /// Copies the original up to an offset.
     fn copy(&mut self, to: u32) {
         if to > self.copied {
-            self.out.extend_from_slice(&self.function.file[self.copied as usize..to as usize]);
+            self.out.bytes.extend_from_slice(&self.function.file[self.copied as usize..to as usize]);
             self.copied = to;
         }
     }
 
-    fn local(&mut self, height: u32, ty: Type) -> u32 {
-        self.temps.number(height, ty) + u32::try_from(self.function.code.locals.len()).unwrap_or(u32::MAX)
+    fn local(&mut self, node: Node) -> u32 {
+        let operand = self.function.code.operands[node as usize];
+        self.first_temp + self.temps.number(operand.height, operand.ty)
     }
 
     /// Puts the operands from `lowest` to the top into temporaries, and leaves them on the stack.
     fn keep(&mut self, lowest: Node, above: Node) {
-        let locals: Vec<u32> = (lowest..above)
-            .map(|node| {
-                let operand = self.function.code.operands[node as usize];
-                self.local(operand.height, operand.ty)
-            })
-            .collect();
+        let locals: Vec<u32> = (lowest..above).map(|node| self.local(node)).collect();
+        let mut sink = InstructionSink::new(&mut self.out.bytes);
         if let [local] = locals[..] {
-            InstructionSink::new(&mut self.out).local_tee(local);
+            sink.local_tee(local);
             return;
         }
         for local in locals.iter().rev() {
-            InstructionSink::new(&mut self.out).local_set(*local);
+            sink.local_set(*local);
         }
         for local in &locals {
-            InstructionSink::new(&mut self.out).local_get(*local);
+            sink.local_get(*local);
         }
     }
 
-    /// Saves the values of a frame.
-    fn save(&mut self, number: usize, point: &Point) {
+    /// Code that completes the temporaries of a point.
+    fn ready(&mut self, point: &Point) -> Vec<u8> {
         let function = self.function;
-        function.save_locals(number, &mut self.out);
+        let mut code = Vec::new();
         for node in function.operands(point) {
-            let operand = function.code.operands[node as usize];
-            let abi = function.abi;
             match source(function.code, point, node) {
                 Source::Constant(index) => {
                     let start = function.code.instructions[index as usize].offset as usize;
                     let end = function.code.end_of(index, function.end) as usize;
-                    abi.save(operand.ty, &mut self.out, |out| out.extend_from_slice(&function.file[start..end]));
+                    code.extend_from_slice(&function.file[start..end]);
                 }
-                Source::Local(local) => abi.save(operand.ty, &mut self.out, |out| {
-                    InstructionSink::new(out).local_get(local);
-                }),
-                Source::Temp => {
-                    let local = self.local(operand.height, operand.ty);
-                    abi.save(operand.ty, &mut self.out, |out| {
-                        InstructionSink::new(out).local_get(local);
-                    });
+                Source::Local(local) => {
+                    InstructionSink::new(&mut code).local_get(local);
                 }
+                Source::Temp => continue,
             }
+            let temp = self.local(node);
+            InstructionSink::new(&mut code).local_set(temp);
         }
+        code
     }
 }
 

@@ -1,15 +1,15 @@
 //! Assembles the instrumented module from the original's sections and what the pass adds to each.
 
 use wasm_encoder::{
-    CodeSection, ConstExpr, CustomSection, ElementSection, Elements, EntityType, ExportKind, ExportSection,
-    FunctionSection, GlobalSection, GlobalType, ImportSection, MemorySection, MemoryType, Module as Output, RawSection,
-    RefType, TableSection, TableType, ValType,
+    BranchHint, BranchHints, CodeSection, ConstExpr, CustomSection, ElementSection, Elements, EntityType, ExportKind,
+    ExportSection, FunctionSection, GlobalSection, GlobalType, ImportSection, MemorySection, MemoryType,
+    Module as Output, RawSection, RefType, TableSection, TableType, ValType,
     reencode::{self, Reencode},
 };
 use wasmparser::{ExternalKind, Payload};
 
 use super::{
-    emit::{Abi, Stop},
+    emit::{Abi, Body, Stop},
     helpers::Helper,
     metadata,
     module::Module,
@@ -21,10 +21,13 @@ use super::{
 /// Name of the module that everything of ours is imported from, and of what our exports start with.
 pub const NAMESPACE: &str = "kedge";
 
+/// The value of a hint: the branch is not taken, the `if` not entered.
+const UNLIKELY: u32 = 0;
+
 /// Code, in the order of the output's function indices.
 pub struct Parts {
     /// Bodies of the original functions.
-    pub bodies: Vec<Vec<u8>>,
+    pub bodies: Vec<Body>,
     /// The cold path of polls, before them.
     pub ask: Option<Helper>,
     /// Everything behind them: wrappers, resume versions, exports.
@@ -94,10 +97,14 @@ pub fn assemble(
         out.section(&elements);
     }
     copy(file, module, &mut out, |payload| matches!(payload, Payload::DataCountSection { .. }));
-    let mut code = CodeSection::new();
     let bodies = parts.ask.iter().map(|helper| &helper.body).chain(&parts.bodies);
-    for body in bodies.chain(parts.helpers.iter().map(|helper| &helper.body)) {
-        code.raw(body);
+    let bodies: Vec<&Body> = bodies.chain(parts.helpers.iter().map(|helper| &helper.body)).collect();
+    if plan.import_memories {
+        hints(plan, &bodies, &mut out);
+    }
+    let mut code = CodeSection::new();
+    for body in bodies {
+        code.raw(&body.bytes);
     }
     if !code.is_empty() {
         out.section(&code);
@@ -106,6 +113,21 @@ pub fn assemble(
     customs(module, &mut out, plan, false);
     out.section(&CustomSection { name: metadata::SECTION.into(), data: (&parts.metadata).into() });
     Ok(out.finish())
+}
+
+/// Says which branches are cold, for engines that optimize.
+fn hints(plan: &Plan, bodies: &[&Body], out: &mut Output) {
+    let mut section = BranchHints::new();
+    let first = plan.abi.imported_functions + count(plan.host.len());
+    for (function, body) in (first..).zip(bodies) {
+        if !body.cold.is_empty() {
+            let cold = body.cold.iter().map(|at| BranchHint { branch_func_offset: *at, branch_hint_value: UNLIKELY });
+            section.function_hints(function, cold);
+        }
+    }
+    if !section.is_empty() {
+        out.section(&section);
+    }
 }
 
 /// Copies a section as it is.

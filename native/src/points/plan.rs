@@ -33,7 +33,7 @@ pub struct Plan {
     pub active: bool,
     /// The guest's own memories are imported, so that they keep their indices below the one that is polled.
     pub import_memories: bool,
-    /// Private globals: `kedge:unwind`, `kedge:stop`, and one for each droppable segment.
+    /// Private globals: `kedge:unwind`, that of [`Abi::entering`], `kedge:stop`, and one for each droppable segment.
     pub globals: u32,
     /// Index of the private table of functions that can be referred to.
     pub functions_table: Option<u32>,
@@ -97,6 +97,7 @@ impl Plan {
             global - 1
         };
         let unwind = if active { next_global() } else { u32::MAX };
+        let entering = if active { next_global() } else { u32::MAX };
         let import_memories = active && options.flag == Flag::Memory;
         let stop = match options.flag {
             Flag::Memory => Stop::Memory(count(module.memories.len())),
@@ -128,6 +129,7 @@ impl Plan {
         let abi = Abi {
             stop,
             unwind,
+            entering,
             resume_table,
             poll,
             ask,

@@ -24,6 +24,10 @@
 //!
 //! An `if` that contains points is a target whose condition is decided by the door unless that is 0.
 //!
+//! Where [`super::loops::cold`] says so, it is its own resume version (*merged*): that
+//! costs little speed where there is no tight loop, and the module gets smaller by a copy. It has its parameters, and enters at
+//! a point only when the global `entering` says so. Loops are not unrolled here.
+//!
 //! A call that was being made is not made again: behind its door the next frame's resume version is called instead,
 //! whatever function that is (after a tail call it is not the one that was called).
 
@@ -31,6 +35,7 @@ use wasm_encoder::{BlockType, Encode, InstructionSink};
 
 use super::{
     body::{Code, Index, Instruction, Kind, Node},
+    emit::Body,
     normal::{Function, spend},
     refusal::Result,
     select::{Point, Stand, Temps, sequence},
@@ -82,11 +87,12 @@ fn arm(code: &Code, construct: u32, index: Index) -> u32 {
     sequence(construct, u32::from(otherwise.is_some_and(|otherwise| otherwise < index)))
 }
 
-/// Writes the resume version: locals and code, without the size in front.
+/// Writes the resume version: locals and code, without the size in front. Where it is to stand for the function as well,
+/// `params` is how many parameters that has.
 ///
 /// # Errors
 /// `Unsupported` when the values at its points are beyond counting.
-pub fn write(function: &Function<'_>, types: &dyn CallTypes, budget: &mut usize) -> Result<Vec<u8>> {
+pub fn write(function: &Function<'_>, types: &dyn CallTypes, params: Option<u32>, budget: &mut usize) -> Result<Body> {
     for point in function.points {
         spend(
             budget,
@@ -103,23 +109,27 @@ pub fn write(function: &Function<'_>, types: &dyn CallTypes, budget: &mut usize)
         temps: function.temps.clone(),
         door: locals,
         condition: locals + 1,
-        out: Vec::new(),
+        merged: params.is_some(),
+        out: Body::default(),
         depth: 0,
         open: Vec::new(),
     };
     writer.prologue();
     writer.instructions();
-    let mut all = function.code.locals.clone();
+    function.spill(writer.condition + 1, &mut writer.out.bytes);
+    let mut all = function.code.locals[params.unwrap_or(0) as usize..].to_vec();
     all.extend([Type::I32, Type::I32]);
     all.extend(&writer.temps.types);
     let mut groups = Vec::new();
     let count = declare(&all, &mut groups);
-    let mut body = Vec::with_capacity(writer.out.len() + groups.len() + 4);
-    count.encode(&mut body);
-    body.extend_from_slice(&groups);
-    body.extend_from_slice(&writer.out);
-    Ok(body)
+    let mut locals = Vec::with_capacity(groups.len() + 2);
+    count.encode(&mut locals);
+    locals.extend_from_slice(&groups);
+    Ok(writer.out.behind(locals))
 }
+
+/// Labels around and including that of the spill.
+const SPILL: u32 = 2;
 
 /// A sequence that is being written.
 struct Open {
@@ -137,7 +147,9 @@ struct Writer<'a, 'b> {
     temps: Temps,
     door: u32,
     condition: u32,
-    out: Vec<u8>,
+    /// It stands for the function itself, too.
+    merged: bool,
+    out: Body,
     /// How many labels are open in the output.
     depth: u32,
     open: Vec<Open>,
@@ -145,7 +157,7 @@ struct Writer<'a, 'b> {
 
 impl Writer<'_, '_> {
     fn sink(&mut self) -> InstructionSink<'_> {
-        InstructionSink::new(&mut self.out)
+        InstructionSink::new(&mut self.out.bytes)
     }
 
     fn temp(&mut self, height: u32, ty: Type) -> u32 {
@@ -159,18 +171,27 @@ impl Writer<'_, '_> {
 
     /// Every local, every temporary, then the door.
     fn prologue(&mut self) {
-        let function = self.function;
+        let (function, merged) = (self.function, self.merged);
+        function.open(&mut self.out.bytes);
+        self.depth = SPILL + 1;
+        if merged {
+            self.sink().global_get(function.abi.entering);
+            self.out.mark_cold();
+            self.sink().if_(BlockType::Empty).i32_const(0).global_set(function.abi.entering);
+        }
         for (local, ty) in (0u32..).zip(&function.code.locals) {
-            function.abi.load(*ty, &mut self.out);
+            function.abi.load(*ty, &mut self.out.bytes);
             self.sink().local_set(local);
         }
         for (temp, ty) in (self.condition + 1..).zip(&function.temps.types) {
-            function.abi.load(*ty, &mut self.out);
+            function.abi.load(*ty, &mut self.out.bytes);
             self.sink().local_set(temp);
         }
         let (entry, door) = (function.abi.entry, self.door);
         self.sink().call(entry).local_set(door);
-        self.depth = 1;
+        if merged {
+            self.sink().end();
+        }
         self.begin(sequence(0, 0), 0);
     }
 
@@ -228,10 +249,22 @@ impl Writer<'_, '_> {
         ends.pop();
         if ends.is_empty() {
             let label = self.depth - last;
-            self.sink().local_get(door).br_if(label);
+            self.sink().local_get(door);
+            self.out.mark_cold();
+            self.sink().br_if(label);
             return;
         }
-        self.sink().local_get(door).if_(BlockType::Empty);
+        if let ([end], true) = (&ends[..], straight) {
+            let end = i32::try_from(end + 1).unwrap_or(i32::MAX);
+            let label = self.depth - last;
+            self.sink().local_get(door).i32_const(end).i32_gt_u();
+            self.out.mark_cold();
+            self.sink().br_if(label);
+            return;
+        }
+        self.sink().local_get(door);
+        self.out.mark_cold();
+        self.sink().if_(BlockType::Empty);
         self.depth += 1;
         // Out of the `if` is straight ahead.
         let ahead = straight.then_some(self.depth);
@@ -340,9 +373,11 @@ impl Writer<'_, '_> {
         let own = self.own(point.stack);
         self.stash(&own);
         if point.poll {
-            function.poll_begin(number, &mut self.out);
-            self.save(number, point);
-            function.poll_end(&mut self.out);
+            let mut ready = Vec::new();
+            if function.clears(point) {
+                function.clear(number, &mut ready);
+            }
+            function.poll(number, self.depth - SPILL, &ready, &mut self.out);
         }
         self.end();
         self.close_door();
@@ -351,9 +386,9 @@ impl Writer<'_, '_> {
             return false;
         }
         if let Some(edit) = instruction.kind.edit() {
-            function.edit(edit, &mut self.out);
+            function.edit(edit, &mut self.out.bytes);
         }
-        self.check(number, point);
+        self.check(number);
         true
     }
 
@@ -372,7 +407,7 @@ impl Writer<'_, '_> {
             self.stash(&own);
             self.fetch(arguments);
         }
-        self.copy_plain(point.index, instruction);
+        self.copy_plain(point.index);
         if !below.is_empty() {
             self.stash_results(height, &results);
         }
@@ -394,7 +429,7 @@ impl Writer<'_, '_> {
                 self.sink().local_get(temp);
             }
         }
-        self.check(number, point);
+        self.check(number);
     }
 
     fn stash_results(&mut self, height: u32, results: &[Type]) {
@@ -463,29 +498,18 @@ impl Writer<'_, '_> {
         self.depth -= 1;
     }
 
+    /// The check behind a call. Hints would only be worth their bytes where the function runs often.
+    fn check(&mut self, number: usize) {
+        let hints = self.out.cold.len();
+        self.function.check(number, self.depth - SPILL, &[], &mut self.out);
+        if !self.merged {
+            self.out.cold.truncate(hints);
+        }
+    }
+
     fn close_door(&mut self) {
         let door = self.door;
         self.sink().i32_const(0).local_set(door);
-    }
-
-    fn check(&mut self, number: usize, point: &Point) {
-        let function = self.function;
-        function.check_begin(number, &mut self.out);
-        self.save(number, point);
-        function.check_end(&mut self.out);
-    }
-
-    /// Saves the values of a frame.
-    fn save(&mut self, number: usize, point: &Point) {
-        let function = self.function;
-        function.save_locals(number, &mut self.out);
-        for node in function.operands(point) {
-            let temp = self.temp_of(node);
-            let ty = function.code.operands[node as usize].ty;
-            function.abi.save(ty, &mut self.out, |out| {
-                InstructionSink::new(out).local_get(temp);
-            });
-        }
     }
 
     /// Copies an instruction. Labels count the blocks that were put in between.
@@ -506,7 +530,7 @@ impl Writer<'_, '_> {
                     self.sink().br_table(others.to_vec(), *default);
                 }
             }
-            _ => self.copy_plain(index, instruction),
+            _ => self.copy_plain(index),
         }
     }
 
@@ -515,14 +539,8 @@ impl Writer<'_, '_> {
         self.depth - open.map_or(self.depth, |open| open.depth)
     }
 
-    fn copy_plain(&mut self, index: Index, instruction: &Instruction) {
-        let function = self.function;
-        if let Some(edit) = instruction.kind.edit() {
-            function.edit(edit, &mut self.out);
-            return;
-        }
-        let end = function.code.end_of(index, function.end) as usize;
-        self.out.extend_from_slice(&function.file[instruction.offset as usize..end]);
+    fn copy_plain(&mut self, index: Index) {
+        self.function.copy(index, &mut self.out.bytes);
     }
 }
 

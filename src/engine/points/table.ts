@@ -38,7 +38,7 @@ export interface Point {
 }
 
 const SECTION = 'kedge.points';
-const VERSION = 1;
+const VERSION = 2;
 const HEADER = 8;
 const LETTERS: ReadonlySet<string> = new Set<Letter>(['i', 'I', 'f', 'F', 'v', 'r', 'e']);
 const MOST_VALUES = 1 << 20;

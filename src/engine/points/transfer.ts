@@ -1,9 +1,9 @@
 /**
  * How frames leave a guest and enter it again: the host functions of module `kedge` that instrumented code calls, value by value.
  *
- * Theory of operation. Leaving, each function says `frame(point)`, innermost first, and saves its live locals and operands in
- * the order of the point's entry. Entering, each resume version says `next()`, outermost first, and loads every local and every
- * temporary of its function; those that the frame does not have are zero. A reference crosses as whatever the engine gives;
+ * Theory of operation. Leaving, each function says `frame(point)`, innermost first, and saves every local and every temporary;
+ * a frame keeps those that the point names. Entering, each resume version says `next()`, outermost first, and loads as many; those that the
+ * frame does not have are zero. A reference crosses as whatever the engine gives;
  * `References` turns it into an ordinal of the table and back.
  */
 import { corrupt, type Frame, type Value } from './stack.ts';
@@ -133,6 +133,7 @@ export class FrameTransfer {
   }
 }
 
+/** Every local and every temporary left, in order; what the point does not name is of no meaning and stays behind. */
 function frameOf({ point, values }: Saved): Frame {
   const { resumable, offset, stand, live, operands } = point;
   let at = 0;
@@ -143,10 +144,21 @@ function frameOf({ point, values }: Saved): Frame {
     at += type === 'v' ? 2 : 1;
     return { type, bits: low | (high << 64n) };
   };
-  const locals = live.map((index) => ({ index, ...take(resumable.locals[index] ?? 'i') }));
-  const taken = operands.map((temp) => take(resumable.temps[temp] ?? 'i'));
+  const locals = resumable.locals.map(take);
+  const temps = resumable.temps.map(take);
   if (at !== values.length) throw corrupt('more values left than there are');
-  return { function: resumable.function, offset, stand, locals, operands: taken };
+  const pick = (from: readonly Value[], index: number): Value => {
+    const value = from[index];
+    if (value === undefined) throw corrupt('a value is named that there is not');
+    return value;
+  };
+  return {
+    function: resumable.function,
+    offset,
+    stand,
+    locals: live.map((index) => ({ index, ...pick(locals, index) })),
+    operands: operands.map((temp) => pick(temps, temp)),
+  };
 }
 
 /** All values that the resume version of a function loads, in order. */

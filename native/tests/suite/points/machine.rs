@@ -26,6 +26,17 @@ pub enum Piece {
     Extern(Option<u32>),
 }
 
+impl Piece {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::I32(_) => "i32",
+            Self::I64(_) => "i64",
+            Self::Func(_) => "func",
+            Self::Extern(_) => "extern",
+        }
+    }
+}
+
 /// A frame: its point and what was saved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
@@ -145,6 +156,27 @@ impl Machine {
         let section = module.custom_sections().find(|section| section.name() == SECTION).expect("point table");
         let metadata = Metadata::decode(section.data()).expect("point table");
         Self { engine, module, metadata: Some(metadata), results: results(bytes) }
+    }
+
+    /// The module as it is, unless the reference engine lacks a feature of it.
+    pub fn try_plain(bytes: &[u8]) -> Option<Self> {
+        let engine = engine();
+        let module = Module::new(&engine, bytes).ok()?;
+        Some(Self { engine, module, metadata: None, results: Vec::new() })
+    }
+
+    /// The instrumented module, unless it has no stable points.
+    pub fn try_instrumented(bytes: &[u8], options: &Options) -> Option<Self> {
+        let machine = Self::instrumented(bytes, options);
+        (!machine.metadata().functions.is_empty()).then_some(machine)
+    }
+
+    /// Types of the parameters of an exported function.
+    pub fn parameters_of(&self, name: &str) -> Option<Vec<ValType>> {
+        self.module.exports().find(|export| export.name() == name).and_then(|export| match export.ty() {
+            ExternType::Func(ty) => Some(ty.params().to_vec()),
+            _ => None,
+        })
     }
 
     pub fn metadata(&self) -> &Metadata {
@@ -299,9 +331,9 @@ impl Running {
     /// Takes everything out of a stopped guest.
     fn image(&mut self) -> Image {
         let metadata = self.store.data().metadata.clone().expect("instrumented");
-        let frames = std::mem::take(&mut self.store.data_mut().frames);
-        for (i, frame) in frames.iter().enumerate() {
-            check_frame(&metadata, frame, i == 0);
+        let mut frames = std::mem::take(&mut self.store.data_mut().frames);
+        for (i, frame) in frames.iter_mut().enumerate() {
+            take_frame(&metadata, frame, i == 0);
         }
         let mut memories = Vec::new();
         while let Some(Extern::Memory(memory)) =
@@ -483,36 +515,34 @@ fn bits(value: &Val) -> String {
     }
 }
 
-/// A frame must hold exactly the values of its point, in their order.
-fn check_frame(metadata: &Metadata, frame: &Frame, innermost: bool) {
+/// A frame must hold exactly the values of all locals and temporaries of its function, in their order. Those that its point
+/// names remain.
+fn take_frame(metadata: &Metadata, frame: &mut Frame, innermost: bool) {
     let slot = metadata.slot_of(frame.point).expect("a point of the table");
     let resumable = &metadata.functions[slot];
     let points = metadata.points(slot).expect("points");
     let point = &points[(frame.point - resumable.first_point) as usize];
     assert_eq!(point.stand == Stand::At, innermost, "{point:?}");
-    let locals = point.live.iter().map(|local| resumable.locals[*local as usize]);
-    let operands = point.operands.iter().map(|temp| resumable.temps[*temp as usize]);
-    let mut kinds = Vec::new();
-    for ty in locals.chain(operands) {
-        match ty {
-            Type::I32 | Type::F32 => kinds.push("i32"),
-            Type::I64 | Type::F64 => kinds.push("i64"),
-            Type::V128 => kinds.extend(["i64", "i64"]),
-            Type::Func => kinds.push("func"),
-            Type::Extern => kinds.push("extern"),
-        }
+    let mut pieces = std::mem::take(&mut frame.values).into_iter();
+    let mut all = Vec::new();
+    for ty in resumable.locals.iter().chain(&resumable.temps) {
+        let kinds: &[&str] = match ty {
+            Type::I32 | Type::F32 => &["i32"],
+            Type::I64 | Type::F64 => &["i64"],
+            Type::V128 => &["i64", "i64"],
+            Type::Func => &["func"],
+            Type::Extern => &["extern"],
+        };
+        let value: Vec<Piece> = pieces.by_ref().take(kinds.len()).collect();
+        let saved: Vec<&str> = value.iter().map(Piece::kind).collect();
+        assert_eq!(saved, kinds, "the frame of {point:?}");
+        all.push(value);
     }
-    let saved: Vec<&str> = frame
-        .values
-        .iter()
-        .map(|piece| match piece {
-            Piece::I32(_) => "i32",
-            Piece::I64(_) => "i64",
-            Piece::Func(_) => "func",
-            Piece::Extern(_) => "extern",
-        })
-        .collect();
-    assert_eq!(saved, kinds, "the frame of {point:?}");
+    assert_eq!(pieces.next(), None, "the frame of {point:?}");
+    let first_temp = u32::try_from(resumable.locals.len()).expect("count");
+    for index in point.live.iter().copied().chain(point.operands.iter().map(|temp| first_temp + temp)) {
+        frame.values.append(&mut all[index as usize]);
+    }
 }
 
 fn zero(ty: ValType) -> Val {

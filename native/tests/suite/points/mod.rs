@@ -4,6 +4,7 @@ mod generated;
 mod machine;
 mod programs;
 mod refusals;
+mod scripts;
 
 use kedge_native::points::options::{Flag, Options, Policy};
 use machine::{End, Machine, Outcome, When};

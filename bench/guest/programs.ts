@@ -1,0 +1,40 @@
+/** The programs of `bench/programs`, and the forms of each that are measured. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { instrument as pointsOf } from '../../native/index.js';
+import { withAsyncify as asyncify } from '../asyncify/instrument.ts';
+import { PROJECT } from '../../test/support/topology.ts';
+
+/** Name and size: a run of the plain module takes about a tenth of a second. */
+export const PROGRAMS: readonly (readonly [name: string, size: number])[] = [
+  ['nbody', 1_000_000],
+  ['fannkuch', 10],
+  ['mandelbrot', 700],
+  ['binary-trees', 15],
+  ['matmul', 450],
+  ['sieve', 3_000_000],
+  ['mix', 1500],
+  ['sort', 150_000],
+  ['queens', 14],
+  ['sha256', 16],
+  ['spectral-norm', 900],
+  ['fib', 39],
+  ['lua', 8],
+  ['sqlite', 12_000],
+];
+
+export type Policy = 'call' | 'function' | 'loop' | 'loop-all' | 'instruction';
+
+export function source(name: string): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(readFileSync(join(PROJECT, 'build', 'programs', `${name}.wasm`)));
+}
+
+/** A module as the stable-point pass makes it. No program waits in a host call, so none suspends. */
+export function withPoints(module: Uint8Array, policy: Policy, flag: 'memory' | 'global'): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(pointsOf(module, { policy, flag }));
+}
+
+/** A module as Binaryen's Asyncify makes it, with a poll at each loop head and in each cycle of calls. */
+export async function withAsyncify(module: Uint8Array): Promise<Uint8Array<ArrayBuffer>> {
+  return new Uint8Array(await asyncify(module));
+}
