@@ -1,3 +1,4 @@
+import { LRUCache } from 'lru-cache';
 import type { CompiledModule, InstrumentedModule } from './engine.ts';
 
 const ENTRIES = 4;
@@ -6,14 +7,10 @@ const ENTRIES = 4;
 export function compiledOnce<Compiled extends CompiledModule>(
   compile: (module: InstrumentedModule) => Compiled,
 ): (module: InstrumentedModule) => Compiled {
-  const cache = new Map<string, Compiled>();
+  const cache = new LRUCache<string, Compiled>({ max: ENTRIES });
   return (module) => {
     const compiled = cache.get(module.hash) ?? compile(module);
-    cache.delete(module.hash);
     cache.set(module.hash, compiled);
-    for (const oldest of cache.keys()) {
-      if (cache.size > ENTRIES) cache.delete(oldest);
-    }
     return compiled;
   };
 }

@@ -183,9 +183,7 @@ export interface Engine {
   readonly flag: FlagKind;
   /** What its modules may use, for people. */
   readonly features: readonly string[];
-  /** Throws KEDGE_MODULE_UNSUPPORTED, naming the feature, when the module cannot run here. Nothing is kept. */
-  check(module: InstrumentedModule): void;
-  /** Throws KEDGE_MODULE_INVALID and KEDGE_MODULE_UNSUPPORTED. Cached by hash. */
+  /** Throws KEDGE_MODULE_INVALID, and KEDGE_MODULE_UNSUPPORTED, naming the feature, when the module cannot run here. Cached by hash. */
   compile(module: InstrumentedModule): CompiledModule;
   /**
    * Checks every import before any guest code runs: KEDGE_IMPORT_UNKNOWN, KEDGE_IMPORT_TYPE name it.

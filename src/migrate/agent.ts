@@ -120,7 +120,8 @@ export class Agent {
   #code(module: Uint8Array, { engine: name, policy }: Pick<Identity, 'engine' | 'policy'>, frames = NO_FRAMES): Code {
     const engine = engineOf(name);
     const instrumented = instrumentFor(frames, module, policy, engine.flag);
-    engine.check(instrumented);
+    // Kept compiled while it is used here, so that V8 gives guests' threads the same code, with all that it has optimised.
+    engine.compile(instrumented);
     return { engine: engine.name, module, instrumented };
   }
 

@@ -3,6 +3,7 @@
  * module, and all policies, understand each other's, as long as a form has the points at which the frames stand.
  */
 import { createHash } from 'node:crypto';
+import { LRUCache } from 'lru-cache';
 import { KedgeError, isErrorCode } from '../../errors.ts';
 import { native } from '../../native.ts';
 import type { FlagKind, FunctionType, ImportedFunction, InstrumentedModule, Policy, ValueType } from '../engine.ts';
@@ -44,7 +45,7 @@ export function instrumentFor(
 }
 
 const ENTRIES = 8;
-const made = new Map<string, InstrumentedModule>();
+const made = new LRUCache<string, InstrumentedModule>({ max: ENTRIES });
 
 /**
  * Checks a module and instruments it. `entries` are places that must be possible to continue at, whatever the policy. The last few
@@ -64,11 +65,7 @@ export function instrument(
   const places = entries.flatMap(({ function: index, offset }) => [index, offset]);
   const key = [originalHash, policy, flag, ...places].join('-');
   const result = made.get(key) ?? make(module, policy, flag, places, originalHash);
-  made.delete(key);
   made.set(key, result);
-  for (const oldest of made.keys()) {
-    if (made.size > ENTRIES) made.delete(oldest);
-  }
   return result;
 }
 

@@ -52,8 +52,6 @@ export const v8Engine: Engine & { readonly name: 'v8' } = {
     'SIMD',
   ],
 
-  // Whatever the pass covers runs here.
-  check: () => {},
   compile,
 
   instantiate(compiled, imports, stop, context) {

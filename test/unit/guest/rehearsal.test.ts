@@ -2,7 +2,14 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { test } from 'node:test';
+import { instrument } from '../../../src/engine/points/instrument.ts';
+import { createStopSignal } from '../../../src/engine/stop.ts';
+import { v8Engine } from '../../../src/engine/v8/engine.ts';
+import { createAccount } from '../../../src/guest/descriptors.ts';
 import { rehearseAll } from '../../../src/guest/rehearsal.ts';
+import { GuestThread } from '../../../src/guest/thread.ts';
+import { failed, native } from '../../../src/native.ts';
+import { example } from '../migrate/agents.ts';
 
 function descriptors(): number {
   return readdirSync('/proc/self/fd').length;
@@ -13,4 +20,30 @@ test('a rehearsal reaches its end, and leaves no descriptor open', () => {
   const before = descriptors();
   rehearseAll();
   assert.equal(descriptors(), before);
+});
+
+test('a rehearsal of a module reaches its end, and says nothing', () => {
+  const module = example('compute');
+  const wakeFd = native.wakeCreate();
+  assert.ok(!failed(wakeFd));
+  const said: unknown[] = [];
+  const guest = new GuestThread(
+    {
+      engine: 'v8',
+      instrumented: instrument(module, 'loop', v8Engine.flag),
+      module,
+      address: 0x64400001,
+      args: ['compute'],
+      environ: [],
+      preopens: [],
+      stop: createStopSignal().handle,
+      wakeFd,
+      descriptors: createAccount(),
+      logOutstanding: new SharedArrayBuffer(4),
+    },
+    (message) => said.push(message),
+  );
+  guest.rehearse();
+  assert.deepEqual(said, []);
+  native.fdClose(wakeFd);
 });
