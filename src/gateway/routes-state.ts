@@ -7,7 +7,7 @@
 import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { Type } from 'typebox';
 import type { Static } from 'typebox';
-import { Value } from 'typebox/value';
+import { matches } from '../schema.ts';
 import type { Setting } from './routes-plan.ts';
 
 const State = Type.Object({
@@ -52,7 +52,7 @@ export function loadState(file: string): RoutesState | undefined {
     // There is none, or its writer was killed before it changed anything: the rename had not happened.
     return undefined;
   }
-  if (!Value.Check(State, state)) return undefined;
+  if (!matches(State, state)) return undefined;
   const { bootId, namespace } = here();
   return state.bootId === bootId && state.namespace === namespace ? state : undefined;
 }

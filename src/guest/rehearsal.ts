@@ -18,6 +18,7 @@ import type { SocketHandle } from '../wasi-sock/handle.ts';
 import { FAMILY, SOCKET_TYPE } from '../wasi-sock/abi.ts';
 import { SocketTable } from '../wasi-sock/table.ts';
 import { WASI_MODULE, Wasi } from '../wasi/imports.ts';
+import { accounted, createAccount } from './descriptors.ts';
 
 const LOOPBACK = socketAddress(0x7f000001, ANY_PORT);
 /** After these V8 has seen what everything is, and compiled it. */
@@ -40,7 +41,12 @@ export function rehearseSockets(): void {
 export function rehearseAll(): void {
   const wakeFd = native.wakeCreate();
   if (failed(wakeFd)) throw new KedgeError('KEDGE_INTERNAL', `a rehearsal failed: errno ${-wakeFd}`);
-  const host = { native, wakeFd, guestAddress: LOOPBACK.address, now: () => performance.now() };
+  const host = {
+    native: accounted(native, createAccount()),
+    wakeFd,
+    guestAddress: LOOPBACK.address,
+    now: () => performance.now(),
+  };
   const peer = new SocketTable(host);
   try {
     const listener = listening(peer);

@@ -7,7 +7,9 @@ import { runInNewContext } from 'node:vm';
 import { parentPort } from 'node:worker_threads';
 import { KedgeError } from '../errors.ts';
 import type { WorkerBegin, WorkerMessage, WorkerRequest, WorkerStart } from './protocol.ts';
+import { ENGINES, isEngineName } from '../engine/engines.ts';
 import { rehearseSockets } from './rehearsal.ts';
+import { rehearseLife } from './rehearsal-life.ts';
 import { GuestThread, plain } from './thread.ts';
 
 if (parentPort === null) throw new Error('a guest runs as a worker');
@@ -43,7 +45,19 @@ function tidy(): void {
   gc();
 }
 
+/** A rehearsal that ends early leaves moves slower, and nothing else. */
+function rehearseLives(): void {
+  for (const engine of Object.keys(ENGINES).filter(isEngineName)) {
+    try {
+      rehearseLife(engine);
+    } catch (error) {
+      if (!(error instanceof KedgeError)) throw error;
+    }
+  }
+}
+
 rehearseSockets();
+rehearseLives();
 tidy();
 port.on('message', (message: WorkerBegin | WorkerRequest) => {
   if (message.do === 'begin') begin(message.args);

@@ -7,7 +7,7 @@ import { checkShape } from './shape.ts';
 
 /** An unsigned bit pattern of 64 bits: CBOR gives small ones back as numbers. */
 const Bits = Type.Union([
-  Type.BigInt({ minimum: 0n, maximum: 0xffff_ffff_ffff_ffffn }),
+  Type.BigInt({ minimum: 0n, exclusiveMaximum: 1n << 64n }),
   Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
 ]);
 

@@ -7,7 +7,7 @@ import { KedgeError } from '../errors.ts';
 import { checkShape } from './shape.ts';
 
 const U64 = Type.Union([
-  Type.BigInt({ minimum: 0n, maximum: 0xffff_ffff_ffff_ffffn }),
+  Type.BigInt({ minimum: 0n, exclusiveMaximum: 1n << 64n }),
   Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
 ]);
 const Count = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });

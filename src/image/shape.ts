@@ -1,15 +1,14 @@
 /** Holds decoded data of an image against a schema. */
 import type { Static, TSchema } from 'typebox';
-import { Check, Errors } from 'typebox/value';
 import { KedgeError } from '../errors.ts';
+import { matches, mismatch } from '../schema.ts';
 
 /** The value, typed. Throws KEDGE_IMAGE_INVALID that names the field. */
 export function checkShape<Schema extends TSchema>(schema: Schema, value: unknown, what: string): Static<Schema> {
-  if (Check(schema, value)) return value;
-  const [first] = Errors(schema, value);
-  const where = `${what}${first?.instancePath.replaceAll('/', '.') ?? ''}`;
+  if (matches(schema, value)) return value;
+  const { at, why } = mismatch(schema, value);
   throw new KedgeError(
     'KEDGE_IMAGE_INVALID',
-    `the image's ${where} is not well-formed: ${first?.message ?? 'unknown'}`,
+    `the image's ${what}${at.replaceAll('/', '.')} is not well-formed: ${why}`,
   );
 }

@@ -1,9 +1,9 @@
 /** Messages of agents, and their checks. One link carries one request and what follows from it. */
 import { Type } from 'typebox';
-import type { Static, TSchema } from 'typebox';
-import { Value } from 'typebox/value';
+import type { Static } from 'typebox';
 import { KedgeError, isErrorCode } from '../errors.ts';
 import { POLICIES } from '../engine/engine.ts';
+import { matches, mismatch } from '../schema.ts';
 import type { Frame, Link } from './transport.ts';
 
 const Port = Type.Integer({ minimum: 1, maximum: 65535 });
@@ -146,10 +146,6 @@ export const Answers = {
 export type AnswerName = keyof typeof Answers;
 export type Answer<K extends AnswerName> = Static<(typeof Answers)[K]>;
 
-function matches<S extends TSchema>(schema: S, value: unknown): value is Static<S> {
-  return Value.Check(schema, value);
-}
-
 function typeOf(message: unknown): string {
   return typeof message === 'object' && message !== null && 'type' in message ? String(message.type) : 'nothing known';
 }
@@ -160,8 +156,8 @@ export function readRequest(message: unknown): Request {
   if (!Object.hasOwn(Requests, type)) throw protocol(`no request is called ${type}`);
   const schema = Requests[type as RequestName];
   if (matches(schema, message)) return message;
-  const [first] = Value.Errors(schema, message);
-  throw protocol(`${type}${first?.instancePath ?? ''}: ${first?.message ?? 'not valid'}`);
+  const { at, why } = mismatch(schema, message);
+  throw protocol(`${type}${at}: ${why}`);
 }
 
 function protocol(what: string): KedgeError {

@@ -1,5 +1,6 @@
 /**
- * Client of the gateway's admin API, for agents and the command line: HTTP/1.1 with JSON bodies over a Unix socket.
+ * Client of the gateway's admin API, for agents and the command line: HTTP/1.1 with JSON bodies over a Unix socket, and for the verbs
+ * of a move lines over one connection (`verb-lines.ts`).
  *
  * Every failure is a KedgeError. One the gateway answered has the gateway's own code and hint; one on the way there is
  * `KEDGE_GATEWAY_UNREACHABLE`, `KEDGE_GATEWAY_TIMEOUT` or `KEDGE_GATEWAY_PROTOCOL`. After the last two a verb may have been
@@ -31,6 +32,8 @@ import type {
   RemoveBody,
   Status,
 } from './schema.ts';
+import { NoVerbs, VerbClient } from './verb-client.ts';
+import type { LineVerb } from './verb-lines.ts';
 
 /** Where the gateway listens unless told otherwise. */
 export const DEFAULT_GATEWAY_SOCKET = '/run/kedge/gateway.sock';
@@ -50,6 +53,7 @@ export class GatewayClient {
   readonly socketPath: string;
   readonly #timeoutMs: number;
   readonly #agent = new Agent({ keepAlive: true, maxSockets: 16 });
+  #verbs: VerbClient | undefined;
 
   constructor(socketPath: string, options: GatewayClientOptions = {}) {
     this.socketPath = socketPath;
@@ -96,7 +100,7 @@ export class GatewayClient {
    * runs, or is being restored, is refused (KEDGE_GUEST_RUNNING, KEDGE_GUEST_BUSY) unless forced.
    */
   async remove(id: string, body: RemoveBody): Promise<void> {
-    await this.#verb(id, 'remove', body);
+    await this.#call('POST', `${guestPath(id)}/remove`, body);
   }
 
   /** Whether every flow of the guest can move; KEDGE_FLOW_UNMOVABLE names the one that cannot. Changes nothing. */
@@ -142,10 +146,30 @@ export class GatewayClient {
   /** Closes idle connections. */
   close(): void {
     this.#agent.destroy();
+    this.#verbs?.close();
   }
 
-  #verb<T>(id: string, verb: string, body: object): Promise<T> {
-    return this.#call('POST', `${guestPath(id)}/${verb}`, body);
+  async #verb<T>(id: string, verb: LineVerb, body: object): Promise<T> {
+    if (this.#verbs?.open !== true) this.#verbs = new VerbClient(this.socketPath);
+    const verbs = this.#verbs;
+    let timedOut = false;
+    const timer = setTimeout(() => {
+      timedOut = true;
+      // What it may still say is of no interest, and the next call finds a connection that answers.
+      verbs.close();
+    }, this.#timeoutMs);
+    try {
+      const answer = await verbs.call(verb, id, body);
+      // The other end is the same version of the same program.
+      if ('result' in answer) return answer.result as T;
+      throw this.#refused(answer.error, verb);
+    } catch (error) {
+      if (error instanceof KedgeError) throw error;
+      if (timedOut) throw this.#timeout(verb);
+      throw error instanceof NoVerbs ? this.#protocol(error.message) : this.#unreachable(error);
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   #call<T>(method: Method, path: string, body?: object): Promise<T> {
@@ -160,12 +184,7 @@ export class GatewayClient {
           payload === undefined ? {} : { 'content-type': 'application/json', 'content-length': payload.byteLength },
       });
       const timer = setTimeout(() => {
-        call.destroy(
-          new KedgeError(
-            'KEDGE_GATEWAY_TIMEOUT',
-            `gateway at ${this.socketPath} did not answer ${method} ${path} within ${this.#timeoutMs} ms`,
-          ),
-        );
+        call.destroy(this.#timeout(`${method} ${path}`));
       }, this.#timeoutMs);
       call.on('error', (error) => {
         clearTimeout(timer);
@@ -189,16 +208,28 @@ export class GatewayClient {
     } catch {
       body = undefined;
     }
-    if (typeof body !== 'object' || body === null) {
-      throw new KedgeError('KEDGE_GATEWAY_PROTOCOL', `${this.socketPath} answered ${status} without a JSON object`, {
-        hint: 'is it the socket of a Kedge gateway?',
-      });
-    }
+    if (typeof body !== 'object' || body === null)
+      throw this.#protocol(`${this.socketPath} answered ${status} without a JSON object`);
     if (status >= 200 && status < 300) return body as T;
-    const { code, message, hint } = body as Partial<ErrorBody>;
+    throw this.#refused(body, String(status));
+  }
+
+  #refused(body: Partial<ErrorBody>, what: string): KedgeError {
+    const { code, message, hint } = body;
     if (typeof code === 'string' && isErrorCode(code))
-      throw new KedgeError(code, message ?? code, hint === undefined ? {} : { hint });
-    throw new KedgeError('KEDGE_GATEWAY_PROTOCOL', `gateway answered ${status}: ${message ?? text.slice(0, 200)}`);
+      return new KedgeError(code, message ?? code, hint === undefined ? {} : { hint });
+    return new KedgeError('KEDGE_GATEWAY_PROTOCOL', `gateway answered ${what}: ${message ?? JSON.stringify(body)}`);
+  }
+
+  #protocol(what: string): KedgeError {
+    return new KedgeError('KEDGE_GATEWAY_PROTOCOL', what, { hint: 'is it the socket of a Kedge gateway?' });
+  }
+
+  #timeout(what: string): KedgeError {
+    return new KedgeError(
+      'KEDGE_GATEWAY_TIMEOUT',
+      `gateway at ${this.socketPath} did not answer ${what} within ${this.#timeoutMs} ms`,
+    );
   }
 
   #unreachable(error: unknown): KedgeError {

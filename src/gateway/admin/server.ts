@@ -37,6 +37,8 @@ import {
   Status,
 } from './schema.ts';
 import type { ControlVerbs, FlowSummary, GuestSummary } from './schema.ts';
+import { LINE_LIMIT } from './verb-lines.ts';
+import { serveVerbs } from './verb-server.ts';
 
 /** What can be read at any time. */
 export type AdminListing = {
@@ -58,9 +60,6 @@ export type AdminOptions = {
 };
 
 export type AdminServer = Awaited<ReturnType<typeof createAdminServer>>;
-
-/** An export tells of every socket of a guest: about 200 bytes each. */
-const BODY_LIMIT = 16 * 1024 * 1024;
 
 /** HTTP status of the codes a caller can cause; any other is a fault of the gateway. */
 const STATUS: Partial<Record<ErrorCode, number>> = {
@@ -105,7 +104,7 @@ export async function createAdminServer(options: AdminOptions) {
   const app = fastify({
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
-    bodyLimit: BODY_LIMIT,
+    bodyLimit: LINE_LIMIT,
     forceCloseConnections: true,
   }).withTypeProvider<TypeBoxTypeProvider>();
   app.setValidatorCompiler(TypeBoxValidatorCompiler);
@@ -187,6 +186,16 @@ export async function createAdminServer(options: AdminOptions) {
     },
     { prefix: '/v1' },
   );
+  const verbs = serveVerbs(app.server, call, (error) => {
+    const known = asKedgeError(error instanceof Error ? error : new Error(String(error)));
+    if (STATUS[known.code] === undefined) logger.error({ err: error }, 'request failed');
+    return bodyOf(known);
+  });
+  // Before the server waits for its connections to end.
+  app.addHook('preClose', (done) => {
+    verbs.close();
+    done();
+  });
   return app;
 }
 
@@ -219,19 +228,21 @@ function answerError(error: FastifyError | KedgeError, reply: FastifyReply): Fas
   const known = asKedgeError(error);
   const status = STATUS[known.code] ?? 500;
   if (status === 500) reply.log.error({ err: error }, 'request failed');
-  const body: ErrorBody = { code: known.code, message: known.message };
-  if (known.hint !== undefined) body.hint = known.hint;
-  return reply.code(status).send(body);
+  return reply.code(status).send(bodyOf(known));
 }
 
-function asKedgeError(error: FastifyError | KedgeError): KedgeError {
+function bodyOf({ code, message, hint }: KedgeError): ErrorBody {
+  return hint === undefined ? { code, message } : { code, message, hint };
+}
+
+function asKedgeError(error: Error | FastifyError | KedgeError): KedgeError {
   if (error instanceof KedgeError) return error;
   if ('validation' in error && error.validation !== undefined) {
     const part = error.validationContext ?? 'request';
     const found = error.validation.slice(0, MESSAGES).map((problem) => explain(part, problem));
     return new KedgeError('KEDGE_BAD_REQUEST', found.join('; '));
   }
-  const status = error.statusCode ?? 500;
+  const status = 'statusCode' in error ? (error.statusCode ?? 500) : 500;
   if (status < 500) return new KedgeError('KEDGE_BAD_REQUEST', error.message);
   return new KedgeError('KEDGE_INTERNAL', error.message);
 }

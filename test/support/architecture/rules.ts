@@ -18,6 +18,7 @@ export const LAYERS = [
   'gateway',
   'native.ts',
   'rewrite',
+  'schema.ts',
   'errors.ts',
   'version.ts',
 ] as const;

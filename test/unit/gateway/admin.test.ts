@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { chmodSync, existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import type { Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,6 +14,7 @@ import { GatewayClient } from '../../../src/gateway/admin/client.ts';
 import { ErrorBody, FlowDetail, FlowList, GuestList, Status } from '../../../src/gateway/admin/schema.ts';
 import type { ControlVerbs, ExportBody } from '../../../src/gateway/admin/schema.ts';
 import { groupId, listenPrivately, prepareSocket, probeSocket } from '../../../src/gateway/admin/socket.ts';
+import { VERBS_PATH, VERBS_PROTOCOL } from '../../../src/gateway/admin/verb-lines.ts';
 import { FLOW, FakeGateway, GUEST, GUEST_ID, STATUS } from './admin-fake.ts';
 
 const LOCAL = { address: '100.64.0.1', port: 80 };
@@ -26,6 +27,14 @@ async function raw(socketPath: string, method: string, path: string, body?: stri
   const [response] = (await once(call, 'response')) as [import('node:http').IncomingMessage];
   const chunks: unknown[] = await response.toArray();
   return [response.statusCode ?? 0, JSON.parse(chunks.join(''))];
+}
+
+/** What comes until the other end closes. */
+async function fetchUpgrade(socketPath: string, path: string, protocol: string): Promise<string> {
+  const socket = connect(socketPath);
+  socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`);
+  const chunks: unknown[] = await socket.toArray();
+  return Buffer.concat(chunks as Buffer[]).toString();
 }
 
 describe('admin API', () => {
@@ -186,6 +195,46 @@ describe('admin API', () => {
     });
   }
 
+  test('verbs that are lines: what is wrong with them is said, and what is no line ends the connection', async () => {
+    const ask = (line: string) =>
+      new Promise<string>((resolve, reject) => {
+        const upgraded = connect(fake.socket);
+        let text = '';
+        upgraded.on('error', reject);
+        upgraded.on('close', () => reject(new Error(`closed: ${text}`)));
+        upgraded.on('data', (bytes: Buffer) => {
+          text += bytes.toString();
+          const [head, rest = ''] = text.split('\r\n\r\n');
+          if (!rest.endsWith('\n')) return;
+          assert.match(head ?? '', /^HTTP\/1.1 101 /);
+          resolve(rest);
+          upgraded.destroy();
+        });
+        upgraded.write(
+          `GET ${VERBS_PATH} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: ${VERBS_PROTOCOL}\r\n\r\n${line}\n`,
+        );
+      });
+    const verb = (body: object) => JSON.stringify({ n: 5, verb: 'freeze', id: GUEST_ID, body });
+    for (const [line, n, message] of [
+      ['{', 0, /line must be object/],
+      ['{"n":1,"verb":"toString","id":"x","body":{}}', 0, /line\/verb must be/],
+      ['{"n":1,"verb":"freeze","id":"x","body":{},"more":1}', 0, /line/],
+      [verb({}), 5, /body .*epoch/],
+      [verb({ epoch: 0 }), 5, /body\/epoch/],
+      [verb({ epoch: 1, more: true }), 5, /body/],
+    ] as const) {
+      const answer = JSON.parse(await ask(line)) as { n: number; error: { code: string; message: string } };
+      assert.equal(answer.n, n, line);
+      assert.equal(answer.error.code, 'KEDGE_BAD_REQUEST');
+      assert.match(answer.error.message, message);
+    }
+    assert.deepEqual(fake.calls, []);
+    const refused = fetchUpgrade(fake.socket, '/v1/other', VERBS_PROTOCOL);
+    assert.match(await refused, /^HTTP\/1.1 404 .*KEDGE_NOT_FOUND/s);
+    assert.match(await fetchUpgrade(fake.socket, VERBS_PATH, 'websocket'), /^HTTP\/1.1 404 /);
+    assert.deepEqual(await client.health(), { ok: true });
+  });
+
   test('what is wrong is said', async () => {
     const message = async (body: object): Promise<unknown> => {
       const [, answer] = await raw(fake.socket, 'POST', '/v1/guests', JSON.stringify(body));
@@ -299,11 +348,11 @@ describe('a client without a gateway', () => {
     const [path, server] = await stand('mute', () => undefined);
     t.after(() => server.close());
     const call = new GatewayClient(path, { timeoutMs: 50 }).commit(GUEST_ID, { epoch: 1 });
-    await assert.rejects(call, { code: 'KEDGE_GATEWAY_TIMEOUT', message: /POST .*commit within 50 ms/ });
+    await assert.rejects(call, { code: 'KEDGE_GATEWAY_TIMEOUT', message: /commit within 50 ms/ });
     server.close();
   });
 
-  for (const [title, answer, code] of [
+  for (const [title, answer, code, verbCode = code] of [
     ['a connection that ends', '', 'KEDGE_GATEWAY_UNREACHABLE'],
     ['no HTTP', 'SSH-2.0-x\r\n', 'KEDGE_GATEWAY_UNREACHABLE'],
     ['no JSON', 'HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi', 'KEDGE_GATEWAY_PROTOCOL'],
@@ -313,7 +362,12 @@ describe('a client without a gateway', () => {
       'HTTP/1.1 502 X\r\ncontent-length: 15\r\n\r\n{"code":"NOPE"}',
       'KEDGE_GATEWAY_PROTOCOL',
     ],
-    ['half an answer', 'HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{"ok"', 'KEDGE_GATEWAY_UNREACHABLE'],
+    [
+      'half an answer',
+      'HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{"ok"',
+      'KEDGE_GATEWAY_UNREACHABLE',
+      'KEDGE_GATEWAY_PROTOCOL',
+    ],
   ] as const) {
     test(title, async (t) => {
       const [path, server] = await stand(title.replaceAll(' ', '-'), (socket) => {
@@ -321,8 +375,24 @@ describe('a client without a gateway', () => {
       });
       t.after(() => server.close());
       await assert.rejects(new GatewayClient(path).health(), { code });
+      // The verbs of a move go another way.
+      await assert.rejects(new GatewayClient(path).abort(GUEST_ID, { epoch: 1 }), { code: verbCode });
     });
   }
+
+  test('lines that are no answers', async (t) => {
+    const upgraded = `HTTP/1.1 101 Switching Protocols\r\n\r\n`;
+    for (const [name, lines] of [
+      ['no-json', 'hello\n'],
+      ['another-number', '{"n":7,"result":{}}\n'],
+    ] as const) {
+      const [path, server] = await stand(name, (socket) => {
+        socket.once('data', () => socket.write(upgraded + lines));
+      });
+      t.after(() => server.close());
+      await assert.rejects(new GatewayClient(path).abort(GUEST_ID, { epoch: 1 }), { code: 'KEDGE_GATEWAY_PROTOCOL' });
+    }
+  });
 });
 
 describe('the socket file', () => {
