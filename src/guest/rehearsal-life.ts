@@ -47,8 +47,11 @@ export const LIFE = Buffer.from(
 /** After these V8 has seen what everything is, and compiled it. */
 const LIVES = 6;
 
-/** Walks through `lives` of them on an engine. Throws what a move throws, and KEDGE_INTERNAL, when it ends early. */
-export function rehearseLife(engine: EngineName, lives: number = LIVES): void {
+/**
+ * Walks through `lives` of them on an engine, and gives what the last one left. Throws what a move throws, and KEDGE_INTERNAL, when it
+ * ends early.
+ */
+export function rehearseLife(engine: EngineName, lives: number = LIVES): SavedGuest {
   const wakeFd = native.wakeCreate();
   if (failed(wakeFd)) throw new KedgeError('KEDGE_INTERNAL', `a rehearsal failed: errno ${-wakeFd}`);
   try {
@@ -68,8 +71,9 @@ export function rehearseLife(engine: EngineName, lives: number = LIVES): void {
       descriptors: createAccount(),
       logOutstanding: new SharedArrayBuffer(4),
     };
-    let saved: SavedGuest | undefined;
-    for (let life = 0; life < lives; life++) saved = live(start, saved);
+    let saved = live(start, undefined);
+    for (let life = 1; life < lives; life++) saved = live(start, saved);
+    return saved;
   } finally {
     native.fdClose(wakeFd);
   }

@@ -6,6 +6,7 @@ import { KedgeError } from '../errors.ts';
 import { Agent } from './agent.ts';
 import { checkFaults } from './faults.ts';
 import { clearLeft } from './left.ts';
+import { rehearseImages } from './rehearsal.ts';
 import { fileRegistry, noRegistry } from './registry.ts';
 import { serve } from './serve.ts';
 import { MOVE_VERSION, STAGES } from './stages.ts';
@@ -46,8 +47,11 @@ export async function runAgent(options: AgentMainOptions): Promise<number> {
   const stopping = new AbortController();
   const left = await clearLeft({ gateway, leg, registry, warn, signal: stopping.signal });
   process.stdout.write(`agent ready socket=${socket} leg=${leg}\n`);
+  // A rehearsal that ends early leaves moves slower, and nothing else.
+  const rehearsed = rehearseImages(stopping.signal).catch((error: unknown) => warn(String(error)));
   await signalled;
   stopping.abort();
+  await rehearsed;
   await listener.close();
   await agent.close();
   await left.rest;

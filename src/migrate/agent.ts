@@ -295,6 +295,8 @@ export class Agent {
 
   #arrival(kept: Kept, reserved: Disposable): Arrival {
     let taken = false;
+    // On record before its image comes: the guest stands still then, and a disk takes its time.
+    this.#record(kept.identity.id);
     this.#arriving.add(kept);
     return {
       take: async (image) => {
@@ -310,7 +312,10 @@ export class Agent {
       drop: async () => {
         reserved[Symbol.dispose]();
         this.#arriving.delete(kept);
-        if (!taken) await kept.guest.destroy();
+        if (!taken) {
+          this.#unrecord(kept.identity.id);
+          await kept.guest.destroy();
+        }
         this.#refill();
       },
     };

@@ -34,7 +34,7 @@ export async function checkpoint(
 async function taken(kept: Kept, gateway: GatewayClient, stages: StageRunner<'checkpoint'>, claim: boolean) {
   const { identity, code } = kept;
   const { saved, flows } = await cut(kept, gateway, stages);
-  return { ...saved, module: code.module, flows, manifest: manifestOf(identity, code, saved, claim) };
+  return { ...saved, module: code.module, flows, manifest: manifestOf(identity, code.module, saved, claim) };
 }
 
 async function seal(

@@ -9,7 +9,7 @@ import type { SavedGuest } from '../guest/protocol.ts';
 import { VERSION } from '../version.ts';
 import type { Manifest } from '../image/manifest.ts';
 import { FORMAT_VERSION } from '../image/format.ts';
-import type { Code, Identity, Kept } from './kept.ts';
+import type { Identity, Kept } from './kept.ts';
 import type { StageRunner } from './stages.ts';
 
 /** Exports that do not settle. Each follows a drain; an ACK on its way needs microseconds. */
@@ -103,7 +103,7 @@ export async function giveBack(kept: Kept, gateway: GatewayClient, fate?: string
 }
 
 /** The manifest of an image of this guest, as it is now. */
-export function manifestOf(identity: Identity, { module }: Code, saved: SavedGuest, claim: boolean): Manifest {
+export function manifestOf(identity: Identity, module: Uint8Array, saved: SavedGuest, claim: boolean): Manifest {
   const { id, name, epoch, address, engine, moduleName, moduleHash, args, env, publish, dirs } = identity;
   return {
     formatVersion: FORMAT_VERSION,

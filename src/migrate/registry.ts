@@ -44,6 +44,7 @@ export function fileRegistry(directory: string): Registry {
   };
   return {
     add: (id) => {
+      if (ids.has(id)) return;
       ids.add(id);
       write();
     },

@@ -66,7 +66,7 @@ async function handOver(
   const { saved, flows } = await cut(kept, gateway, stages);
   try {
     await stages.run('send', async () => {
-      const image = await encodeImage({ ...saved, manifest: manifestOf(identity, code, saved, true), flows });
+      const image = await encodeImage({ ...saved, manifest: manifestOf(identity, code.module, saved, true), flows });
       await link.send({ type: 'image' }, image, limits.stall);
       const committed = await within(limits.commit, 'the commit of the target', expect(link, 'committed'));
       stages.times.push(...committed.stages);

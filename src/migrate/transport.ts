@@ -47,6 +47,8 @@ export interface Transport {
 const READ_AHEAD = 1024 * 1024;
 /** Bytes given to the system at once: by these the other end is seen to make progress. */
 const PIECE = 4 * 1024 * 1024;
+/** Parts that are together not longer are sent as one: each piece is a system call, and wakes the other end. */
+const GATHER = 256 * 1024;
 
 /** A link over a stream socket. Reads only as fast as frames are taken. */
 class SocketLink implements Link {
@@ -93,11 +95,9 @@ class SocketLink implements Link {
   }
 
   async #sendParts(parts: readonly Uint8Array[], stallMs: number | undefined): Promise<void> {
-    for (const part of parts) {
-      for (let at = 0; at < part.length; at += PIECE) {
-        const written = this.#write(part.subarray(at, at + PIECE));
-        await (stallMs === undefined ? written : this.#stalling(written, stallMs));
-      }
+    for (const piece of pieces(parts)) {
+      const written = this.#write(piece);
+      await (stallMs === undefined ? written : this.#stalling(written, stallMs));
     }
   }
 
@@ -154,6 +154,24 @@ class SocketLink implements Link {
   close(): void {
     this.#socket.destroy();
   }
+}
+
+/** The same bytes as it is good to give them to the system: small parts in one, large ones cut. */
+function* pieces(parts: readonly Uint8Array[]): Generator<Uint8Array> {
+  let small: Uint8Array[] = [];
+  let length = 0;
+  for (const part of parts) {
+    if (length + part.length <= GATHER) {
+      small.push(part);
+      length += part.length;
+      continue;
+    }
+    if (length > 0) yield Buffer.concat(small);
+    small = [];
+    length = 0;
+    for (let at = 0; at < part.length; at += PIECE) yield part.subarray(at, at + PIECE);
+  }
+  if (length > 0) yield Buffer.concat(small);
 }
 
 function broken(cause: Error): KedgeError {
