@@ -61,7 +61,7 @@ export function rewriteModule(info: ModuleInfo): Uint8Array {
   const functions = scanCode(info);
   const added = addedFunctions(info);
   const firstAdded = info.functions.length;
-  const memories = info.memory === undefined ? 0 : 1;
+  const memories = info.memories.length;
   const poll = pollCode(memories, firstAdded);
   const replaced = new Map<number, Uint8Array>();
 

@@ -53,7 +53,10 @@ export interface HostCallContext {
   suspend(): void;
   /** True once another thread has asked the guest to stop: a call that could block should suspend instead. */
   stopRequested(): boolean;
-  /** The guest's linear memory as it is now. Fetch it again in every call: it moves when the guest grows it. */
+  /**
+   * The linear memory that the guest exports as `memory`, as it is now; the first where it exports none by that name. Fetch it again
+   * in every call: it moves when the guest grows it.
+   */
   memory(): Uint8Array;
 }
 
@@ -141,6 +144,8 @@ export interface ComputeState {
   /** Linear memory. From `capture` it is a live view: copy or write it out before the guest goes on. */
   readonly memory: Uint8Array;
   readonly memoryPages: number;
+  /** Memories 1 and up, likewise; absent where the module has no more than one. */
+  readonly otherMemories?: readonly Uint8Array[];
   readonly globals: readonly GlobalState[];
   readonly frames: FramesState;
   /** Absent when the guest stopped in its own code. */
@@ -149,13 +154,13 @@ export interface ComputeState {
 
 /** One guest's code and data in one engine. Not usable any more after `exited` or `trapped`. */
 export interface Instance {
-  /** Linear memory now; fetch it again after every run. */
-  memory(): Uint8Array;
+  /** Linear memory now, the first or the one with this index; fetch it again after every run. Empty if there is none. */
+  memory(index?: number): Uint8Array;
   /**
    * Grows linear memory to at least this many pages and returns it: a restore may fill it in place and then pass it to
-   * `restore` as `state.memory`, which saves a copy. Throws KEDGE_RESTORE_MEMORY.
+   * `restore` as `state.memory` (or among the others), which saves a copy. Throws KEDGE_RESTORE_MEMORY.
    */
-  growMemory(pages: number): Uint8Array;
+  growMemory(pages: number, index?: number): Uint8Array;
   /** Runs the module from its beginning. */
   start(): Outcome;
   /** Goes on after `stopped` or after `restore`. The stop signal must have been cleared before, or it stops again. */

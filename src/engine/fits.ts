@@ -25,11 +25,11 @@ function mismatch(what: string): KedgeError {
 }
 
 /** Puts captured memory into an instance's, which has been grown for it; nothing to do when it was filled in place. */
-export function fillMemory(memory: Uint8Array, state: ComputeState, pageSize: number): void {
-  if (memory.length !== state.memoryPages * pageSize || memory.length !== state.memory.length) {
+export function fillMemory(memory: Uint8Array, captured: Uint8Array, pages: number, pageSize: number): void {
+  if (memory.length !== pages * pageSize || memory.length !== captured.length) {
     throw new KedgeError('KEDGE_FRAMES_MISMATCH', 'the size of the captured memory does not fit the module');
   }
-  if (state.memory.buffer !== memory.buffer) {
-    memory.set(state.memory);
+  if (captured.buffer !== memory.buffer) {
+    memory.set(captured);
   }
 }

@@ -39,10 +39,14 @@ export function canonicalStack(stack: Stack): Stack {
 }
 
 /** Lower-case hex. Throws KEDGE_FRAMES_CORRUPT. */
-export function stateHash(state: Pick<ComputeState, 'originalHash' | 'memory' | 'globals' | 'frames'>): string {
-  const { originalHash, memory, globals, frames } = state;
+export function stateHash(
+  state: Pick<ComputeState, 'originalHash' | 'memory' | 'otherMemories' | 'globals' | 'frames'>,
+): string {
+  const { originalHash, memory, otherMemories = [], globals, frames } = state;
   const digest = createHash('sha256');
   digest.update(`${VERSION}\n${originalHash}\n${memory.length}\n`).update(memory);
+  // How many there are is a property of the module, whose hash is before them.
+  for (const other of otherMemories) digest.update(`${other.length}\n`).update(other);
   // CBOR gives small integers back as numbers.
   for (const { type, bits } of globals) digest.update(`${type} ${canonicalBits(type, BigInt(bits))}\n`);
   if (frames.bytes.length > 0) digest.update(encodeStack(canonicalStack(decodeStack(frames.bytes))));

@@ -49,9 +49,11 @@ export type SavedGuest = {
   readonly frames: FramesState;
   readonly call: CallState | undefined;
   readonly globals: readonly GlobalState[];
-  /** From `collectDelta`. */
+  /** From `collectDeltas`. */
   readonly memory: Uint8Array;
   readonly memoryPages: number;
+  /** Pages of memories 1 and up. */
+  readonly otherMemories: readonly number[];
   readonly handles: SavedHandles;
 };
 

@@ -10,9 +10,9 @@ import { createHostCallContext } from '../engine/context.ts';
 import type { CallState, CompiledModule, Engine, Instance, Outcome, StopSignal } from '../engine/engine.ts';
 import { ENGINES } from '../engine/engines.ts';
 import { stopSignalOf } from '../engine/stop.ts';
-import { initialMemory } from '../engine/wasm/initial-memory.ts';
+import { initialMemories, PAGE_SIZE } from '../engine/wasm/initial-memory.ts';
 import { KedgeError } from '../errors.ts';
-import { applyDelta, collectDelta } from '../image/memory-delta.ts';
+import { applyDeltas, collectDeltas } from '../image/memory-delta.ts';
 import { native } from '../native.ts';
 import type { WakeFd } from '../native.ts';
 import type { Ipv4 } from '../rewrite/numbers.ts';
@@ -53,7 +53,7 @@ export class GuestThread {
   readonly #host: SocketHost;
   readonly #engine: Engine;
   readonly #compiled: CompiledModule;
-  readonly #initial: Uint8Array;
+  readonly #initial: readonly Uint8Array[];
   readonly #outstanding: Int32Array;
   #state: State = { name: 'fresh' };
   #lingerTimer: NodeJS.Timeout | undefined;
@@ -73,7 +73,7 @@ export class GuestThread {
     };
     this.#engine = ENGINES[given.engine];
     this.#compiled = this.#engine.compile(given.instrumented);
-    this.#initial = initialMemory(given.module);
+    this.#initial = initialMemories(given.module);
     this.#outstanding = new Int32Array(given.logOutstanding);
   }
 
@@ -182,20 +182,22 @@ export class GuestThread {
       frames: { encoding, policy, bytes: new Uint8Array() },
       call: undefined,
       globals: [],
-      memory: collectDelta(new Uint8Array(), this.#initial),
+      memory: collectDeltas([], []),
       memoryPages: 0,
+      otherMemories: [],
       handles: { version: 1, exited: code, wasi: null, sockets: sockets.save(flows) },
     };
   }
 
   #capture({ instance }: Live): Captured {
-    const { frames, call, globals, memory, memoryPages } = instance.capture();
+    const { frames, call, globals, memory, memoryPages, otherMemories = [] } = instance.capture();
     return {
       frames: { ...frames, bytes: frames.bytes.slice() },
       call,
       globals,
-      memory: collectDelta(memory, this.#initial),
+      memory: collectDeltas([memory, ...otherMemories], this.#initial),
       memoryPages,
+      otherMemories: otherMemories.map(({ length }) => length / PAGE_SIZE),
     };
   }
 
@@ -243,12 +245,14 @@ export class GuestThread {
   #fill(instance: Instance, saved: Omit<RestoredGuest, 'handles'>): void {
     const { frames, globals, memoryPages } = saved;
     const memory = instance.growMemory(memoryPages);
-    applyDelta(saved.memory, memory, memoryPages);
+    const others = saved.otherMemories.map((pages, n) => instance.growMemory(pages, n + 1));
+    applyDeltas(saved.memory, [memory, ...others], [memoryPages, ...saved.otherMemories]);
     const call: { call?: CallState } = saved.call === undefined ? {} : { call: saved.call };
     instance.restore({
       originalHash: this.#given.instrumented.originalHash,
       memory,
       memoryPages,
+      ...(others.length === 0 ? {} : { otherMemories: others }),
       globals,
       frames,
       ...call,

@@ -21,8 +21,19 @@
 /** Not text, damaged by whatever changes line ends: the idea of PNG (RFC 2083 §12.11). */
 export const MAGIC = Uint8Array.of(0x89, 0x4b, 0x45, 0x44, 0x47, 0x45, 0x0d, 0x0a);
 
-/** Raised when a reader of the version before could not read it. */
-export const FORMAT_VERSION = 1;
+/** What an image may hold that a reader of the version before could not read. A writer takes the first that is enough. */
+const VERSIONS = {
+  1: 'a guest with one memory',
+  2: 'a guest with several memories: `otherMemories` of the manifest',
+} as const;
+
+/** The newest that there is. */
+export const FORMAT_VERSION = 2 satisfies keyof typeof VERSIONS;
+
+/** The version for a guest that has so many memories beside the first. */
+export function versionFor(otherMemories: number): keyof typeof VERSIONS {
+  return otherMemories === 0 ? 1 : 2;
+}
 
 export const PRELUDE_SIZE = 32;
 export const PRELUDE_DIGEST_AT = 24;
@@ -65,3 +76,5 @@ export const MAX_IMAGE = 6 * 1024 ** 3;
 export const MAX_MODULE = 256 * 1024 * 1024;
 /** Pages of 64 KiB in a 32-bit linear memory. */
 export const MAX_MEMORY_PAGES = 65_536;
+/** Memories of a module: what WebAssembly's validators agree on. */
+export const MAX_MEMORIES = 100;

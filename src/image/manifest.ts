@@ -2,9 +2,10 @@
 import { Type } from 'typebox';
 import type { Static, TProperties } from 'typebox';
 import { POLICIES } from '../engine/engine.ts';
+import { KedgeError } from '../errors.ts';
 import { Publish } from '../gateway/admin/schema.ts';
 import { checkShape } from './shape.ts';
-import { FORMAT_VERSION, MAX_MEMORY_PAGES, MAX_MODULE } from './format.ts';
+import { FORMAT_VERSION, MAX_MEMORIES, MAX_MEMORY_PAGES, MAX_MODULE, versionFor } from './format.ts';
 
 export { Publish };
 
@@ -13,10 +14,11 @@ function Closed<T extends TProperties>(properties: T) {
 }
 
 const Text = Type.String({ maxLength: 1024 * 1024 });
+const Pages = Type.Integer({ minimum: 0, maximum: MAX_MEMORY_PAGES });
 const OCTET = '(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])';
 
 export const Manifest = Closed({
-  formatVersion: Type.Literal(FORMAT_VERSION),
+  formatVersion: Type.Integer({ minimum: 1, maximum: FORMAT_VERSION }),
   /** The Kedge that wrote it. */
   kedgeVersion: Text,
   /** ISO 8601, UTC. */
@@ -45,13 +47,27 @@ export const Manifest = Closed({
   encoding: Text,
   policy: Type.Enum([...POLICIES]),
   /** Linear memory, pages of 64 KiB; 0 also for a guest whose code has ended. */
-  memoryPages: Type.Integer({ minimum: 0, maximum: MAX_MEMORY_PAGES }),
+  memoryPages: Pages,
+  /** The same of memories 1 and up, where the module has several. Since version 2. */
+  otherMemories: Type.Optional(Type.Array(Pages, { maxItems: MAX_MEMORIES - 1 })),
   /** False: the original went on running, so this image has no claim on its connections. */
   claim: Type.Boolean(),
 });
 export type Manifest = Static<typeof Manifest>;
 
-/** Checks a decoded manifest field by field. Throws KEDGE_IMAGE_INVALID, naming the first that is wrong. */
-export function checkManifest(value: unknown): Manifest {
-  return checkShape(Manifest, value, 'manifest');
+/** Pages of all of the guest's memories, in order. */
+export function pagesOf({ memoryPages, otherMemories = [] }: Manifest): readonly number[] {
+  return [memoryPages, ...otherMemories];
+}
+
+/**
+ * Checks a decoded manifest field by field. `version` is that of the image's head. Throws KEDGE_IMAGE_INVALID, naming the first that
+ * is wrong.
+ */
+export function checkManifest(value: unknown, version: number): Manifest {
+  const manifest = checkShape(Manifest, value, 'manifest');
+  if (manifest.formatVersion !== version || version < versionFor(manifest.otherMemories?.length ?? 0)) {
+    throw new KedgeError('KEDGE_IMAGE_INVALID', "the image's manifest.formatVersion is not that of what it holds");
+  }
+  return manifest;
 }

@@ -2,7 +2,8 @@
  * Memory as what differs from what the module itself makes of it.
  *
  * A delta (`collectDelta`), integers u32 little-endian: number of runs; for each run its first page, its count of pages and its kind
- * (0: all zeros, 1: data); then the data of all data runs. Pages here have 4 KiB; runs ascend and do not overlap.
+ * (0: all zeros, 1: data); then the data of all data runs. Pages here have 4 KiB; runs ascend and do not overlap. Where a module has
+ * several memories, pages are counted through all of them in order, and no run is in two.
  *
  * The memory section (`packDelta`) is that delta in chunks of 1 MiB: length, packed length, and a zstd frame, or the bytes
  * themselves where both lengths are the same. So no length in it makes anyone allocate more than a chunk before its bytes are there.
@@ -26,6 +27,8 @@ const RUN_SIZE = 12;
 const RUNS_AT = 4;
 const ZERO = 0;
 const DATA = 1;
+
+const NO_MEMORY = new Uint8Array(0);
 
 const compressAside = promisify(zstdCompress);
 const decompressAside = promisify(zstdDecompress);
@@ -56,8 +59,8 @@ function nodeBuffer(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** Runs of pages that differ from `initial`, beyond whose end all is zero. Lengths are whole pages. */
-function findRuns(memory: Buffer, initial: Buffer): Run[] {
+/** Runs of pages that differ from `initial`, beyond whose end all is zero. Lengths are whole pages, counted from `base`. */
+function findRuns(memory: Buffer, initial: Buffer, base: number): Run[] {
   const zeros = Buffer.alloc(STRIDE);
   const runs: Run[] = [];
   const isInitial = (at: number, length: number): boolean =>
@@ -72,7 +75,7 @@ function findRuns(memory: Buffer, initial: Buffer): Run[] {
     for (let at = stride; at < end; at += DELTA_PAGE) {
       if (isInitial(at, DELTA_PAGE)) continue;
       const kind = memory.compare(zeros, 0, DELTA_PAGE, at, at + DELTA_PAGE) === 0 ? ZERO : DATA;
-      const page = at / DELTA_PAGE;
+      const page = base + at / DELTA_PAGE;
       const last = runs.at(-1);
       if (last?.kind === kind && last.first + last.count === page) last.count += 1;
       else runs.push({ first: page, count: 1, kind });
@@ -81,12 +84,22 @@ function findRuns(memory: Buffer, initial: Buffer): Run[] {
   return runs;
 }
 
-/** Which pages differ, and a copy of those: all that must happen while the guest stands still. Owns its buffer. */
+/** Which pages of one memory differ, and a copy of those. See `collectDeltas`. */
 export function collectDelta(memory: Uint8Array, initial: Uint8Array): Uint8Array {
-  const source = nodeBuffer(memory);
-  const runs = findRuns(source, nodeBuffer(initial));
-  const data = runs.filter((run) => run.kind === DATA);
-  const pages = data.reduce((sum, run) => sum + run.count, 0);
+  return collectDeltas([memory], [initial]);
+}
+
+/** Which pages differ, and a copy of those: all that must happen while the guest stands still. Owns its buffer. */
+export function collectDeltas(memories: readonly Uint8Array[], initials: readonly Uint8Array[]): Uint8Array {
+  let base = 0;
+  const found = memories.map((memory, n) => {
+    const start = base;
+    base += memory.length / DELTA_PAGE;
+    const source = nodeBuffer(memory);
+    return { start, source, runs: findRuns(source, nodeBuffer(initials[n] ?? NO_MEMORY), start) };
+  });
+  const runs = found.flatMap((memory) => memory.runs);
+  const pages = runs.reduce((sum, run) => sum + (run.kind === DATA ? run.count : 0), 0);
   const dataAt = RUNS_AT + RUN_SIZE * runs.length;
   const delta = new Uint8Array(dataAt + pages * DELTA_PAGE);
   const head = nodeBuffer(delta);
@@ -97,8 +110,11 @@ export function collectDelta(memory: Uint8Array, initial: Uint8Array): Uint8Arra
     head.writeUInt32LE(run.kind, RUNS_AT + RUN_SIZE * i + 8);
   });
   let at = dataAt;
-  for (const { first, count } of data) {
-    at += source.copy(head, at, first * DELTA_PAGE, (first + count) * DELTA_PAGE);
+  for (const { start, source, runs: own } of found) {
+    for (const { first, count, kind } of own) {
+      const from = (first - start) * DELTA_PAGE;
+      if (kind === DATA) at += source.copy(head, at, from, from + count * DELTA_PAGE);
+    }
   }
   return delta;
 }
@@ -108,18 +124,31 @@ export function collectDelta(memory: Uint8Array, initial: Uint8Array): Uint8Arra
  * Throws KEDGE_IMAGE_INVALID, and then `memory` may hold a part of it.
  */
 export function applyDelta(delta: Uint8Array, memory: Uint8Array, pages: number): void {
-  if (memory.length !== pages * WASM_PAGE) bad('it is of a memory of another size');
+  applyDeltas(delta, [memory], [pages]);
+}
+
+/** The same for all memories of a module. */
+export function applyDeltas(delta: Uint8Array, memories: readonly Uint8Array[], pages: readonly number[]): void {
+  if (memories.some(({ length }, n) => length !== (pages[n] ?? 0) * WASM_PAGE))
+    bad('it is of a memory of another size');
   const bytes = nodeBuffer(delta);
-  const target = nodeBuffer(memory);
-  const runs = readRuns(bytes, target.length / DELTA_PAGE);
+  const runs = readRuns(bytes, memories.reduce((sum, { length }) => sum + length, 0) / DELTA_PAGE);
   let at = RUNS_AT + RUN_SIZE * runs.length;
   const data = runs.reduce((sum, { kind, count }) => sum + (kind === DATA ? count * DELTA_PAGE : 0), 0);
   if (at + data !== bytes.length) bad('it holds another amount of data than its runs');
-  for (const { first, count, kind } of runs) {
-    const start = first * DELTA_PAGE;
-    const length = count * DELTA_PAGE;
-    if (kind === ZERO) target.fill(0, start, start + length);
-    else at += bytes.copy(target, start, at, at + length);
+  let base = 0;
+  let next = 0;
+  for (const memory of memories) {
+    const target = nodeBuffer(memory);
+    for (let run = runs[next]; run !== undefined && run.first * DELTA_PAGE < base + target.length; run = runs[next]) {
+      const start = run.first * DELTA_PAGE - base;
+      const length = run.count * DELTA_PAGE;
+      if (start + length > target.length) bad(`run ${next} is in two memories`);
+      if (run.kind === ZERO) target.fill(0, start, start + length);
+      else at += bytes.copy(target, start, at, at + length);
+      next += 1;
+    }
+    base += target.length;
   }
 }
 

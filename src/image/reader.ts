@@ -27,7 +27,7 @@ import {
   sectionName,
 } from './format.ts';
 import type { Manifest } from './manifest.ts';
-import { checkManifest } from './manifest.ts';
+import { checkManifest, pagesOf } from './manifest.ts';
 import { unpackDelta } from './memory-delta.ts';
 
 const decompress = promisify(zstdDecompress);
@@ -43,7 +43,7 @@ export type Image = {
   readonly manifest: Manifest;
   /** The original module, when the image carries it: its hash is the manifest's. */
   readonly module: Uint8Array | undefined;
-  /** For `applyDelta`. */
+  /** For `applyDeltas`. */
   readonly memory: Uint8Array;
   readonly frames: FramesState;
   readonly call: CallState | undefined;
@@ -55,6 +55,7 @@ export type Image = {
 };
 
 type Prelude = {
+  readonly version: number;
   readonly sections: number;
   readonly manifest: number;
   /** Bytes up to and with the digest of the head. */
@@ -101,7 +102,10 @@ export async function decodeImage(bytes: Uint8Array): Promise<Image> {
   }
   const [module, memory] = await Promise.all([
     decodeModule(sections.get('module'), manifest),
-    unpackDelta(section('memory'), manifest.memoryPages),
+    unpackDelta(
+      section('memory'),
+      pagesOf(manifest).reduce((sum, pages) => sum + pages, 0),
+    ),
   ]);
   return {
     manifest,
@@ -147,7 +151,7 @@ export function verifyImage(bytes: Uint8Array): VerifiedImage {
     throw new KedgeError('KEDGE_IMAGE_CORRUPT', `${image.length - at} bytes follow the image's end`);
   }
   const manifest = decodeCbor(image.subarray(digestAt - prelude.manifest, digestAt), 'manifest');
-  return { manifest: checkManifest(manifest), sections };
+  return { manifest: checkManifest(manifest, prelude.version), sections };
 }
 
 function readPrelude(image: Buffer): Prelude {
@@ -175,7 +179,7 @@ function readPrelude(image: Buffer): Prelude {
   const sections = image.readUInt32LE(16);
   const manifest = image.readUInt32LE(20);
   if (sections > MAX_SECTIONS || manifest > MAX_MANIFEST) throw invalid("the image's head is larger than any is");
-  return { sections, manifest, head: PRELUDE_SIZE + sections * ENTRY_SIZE + manifest + DIGEST_SIZE };
+  return { version, sections, manifest, head: PRELUDE_SIZE + sections * ENTRY_SIZE + manifest + DIGEST_SIZE };
 }
 
 function readTable(image: Buffer, prelude: Prelude): Entry[] {

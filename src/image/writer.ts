@@ -37,7 +37,8 @@ export type Section = { readonly name: SectionName; readonly parts: readonly Uin
 
 /** The chunks of an image in order; one after the other they are the file. */
 export async function encodeImage(parts: ImageParts): Promise<Uint8Array[]> {
-  return assemble(encodeCbor(parts.manifest), await encodeSections(parts));
+  const { manifest } = parts;
+  return assemble(encodeCbor(manifest), await encodeSections(parts), manifest.formatVersion);
 }
 
 /** Exported for tests that make images no writer makes. */
@@ -58,11 +59,15 @@ export async function encodeSections(parts: ImageParts): Promise<Section[]> {
 }
 
 /** Head and sections. Exported for the same tests. */
-export function assemble(manifest: Uint8Array, sections: readonly Section[]): Uint8Array[] {
+export function assemble(
+  manifest: Uint8Array,
+  sections: readonly Section[],
+  version: number = FORMAT_VERSION,
+): Uint8Array[] {
   const head = Buffer.alloc(PRELUDE_SIZE + ENTRY_SIZE * sections.length);
   head.set(MAGIC);
-  head.writeUInt32LE(FORMAT_VERSION, 8);
-  head.writeUInt32LE(~FORMAT_VERSION >>> 0, 12);
+  head.writeUInt32LE(version, 8);
+  head.writeUInt32LE(~version >>> 0, 12);
   head.writeUInt32LE(sections.length, 16);
   head.writeUInt32LE(manifest.length, 20);
   sha256([head.subarray(0, PRELUDE_DIGEST_AT)]).copy(head, PRELUDE_DIGEST_AT, 0, PRELUDE_SIZE - PRELUDE_DIGEST_AT);

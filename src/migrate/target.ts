@@ -30,7 +30,8 @@ function mustBeOf(image: Image, kept: Kept): void {
 /** Fills a prepared guest from an image, with the sockets an attach has given. */
 export async function fill(kept: Kept, image: Image, flows: readonly FlowReport[] | 'without-flows'): Promise<void> {
   const { frames, call, globals, memory, handles, manifest } = image;
-  const saved = { frames, call, globals, memory, memoryPages: manifest.memoryPages, handles };
+  const { memoryPages, otherMemories = [] } = manifest;
+  const saved = { frames, call, globals, memory, memoryPages, otherMemories, handles };
   await kept.guest.restore({ saved, flows });
 }
 

@@ -1,7 +1,7 @@
 //! Instruments a module and shows what the pass made of it: for people who work on the pass or look into an image.
 //!
 //! ```text
-//! kedge-points [--points POLICY] [--flag memory|global] [--suspending a.b,c.d] [--list] IN [OUT]
+//! kedge-points [--points POLICY] [--flag memory|global] [--suspending a.b,c.d] [--threads N] [--list] IN [OUT]
 //! ```
 
 use std::{error::Error, fs, process::ExitCode};
@@ -14,7 +14,7 @@ use kedge_native::points::{
 };
 
 const USAGE: &str = "usage: kedge-points [--points call|function|loop|loop-all|instruction] [--flag memory|global]
-                    [--suspending module.name,...] [--list] IN.wasm [OUT.wasm]";
+                    [--suspending module.name,...] [--threads N] [--list] IN.wasm [OUT.wasm]";
 
 struct Arguments {
     options: Options,
@@ -33,6 +33,7 @@ fn arguments() -> Option<Arguments> {
             "--points" => options.policy = Policy::from_name(&all.next()?)?,
             "--flag" => options.flag = Flag::from_name(&all.next()?)?,
             "--suspending" => options.suspending = Some(all.next()?.split(',').map(str::to_owned).collect()),
+            "--threads" => options.threads = Some(all.next()?.parse().ok()?),
             "--list" => list = true,
             name if name.starts_with("--") => return None,
             _ => files.push(argument),

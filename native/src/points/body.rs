@@ -7,13 +7,7 @@
 //! Code that cannot be reached has no operand types. It is marked, never holds a point, and is left out where the
 //! structure around it changes.
 
-use wasmparser::{BlockType, FuncValidatorAllocations, Operator, OperatorsReader};
-
-use super::{
-    module::{Body, Edit, place},
-    refusal::{Refusal, Result, covered},
-    types::Type,
-};
+use super::{scan::Edit, types::Type};
 
 /// Index of an instruction in its function.
 pub type Index = u32;
@@ -103,7 +97,7 @@ pub struct Instruction {
 }
 
 /// A block, loop or if; number 0 is the function itself.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Construct {
     pub start: Index,
     pub otherwise: Option<Index>,
@@ -119,6 +113,45 @@ pub struct Construct {
     pub has_type: bool,
 }
 
+/// Where locals are assigned.
+#[derive(Default)]
+pub struct Assignments {
+    /// The instructions, by local and then in order.
+    at: Vec<Index>,
+    /// Where those of each local start, and behind the last where they all end.
+    starts: Vec<u32>,
+}
+
+impl Assignments {
+    /// Of assignments as (local, instruction) in the order of instructions.
+    #[must_use]
+    pub fn new(all: &[(u32, Index)], locals: usize) -> Self {
+        let mut starts = vec![0u32; locals + 1];
+        for (local, _) in all {
+            starts[*local as usize + 1] += 1;
+        }
+        for local in 0..locals {
+            starts[local + 1] += starts[local];
+        }
+        let mut next = starts.clone();
+        let mut at = vec![0; all.len()];
+        for (local, index) in all {
+            let next = &mut next[*local as usize];
+            at[*next as usize] = *index;
+            *next += 1;
+        }
+        Self { at, starts }
+    }
+
+    /// Whether a local is assigned in the instructions from `from` to `to`, both included.
+    #[must_use]
+    pub fn any(&self, local: u32, from: Index, to: Index) -> bool {
+        let (start, end) = (self.starts[local as usize] as usize, self.starts[local as usize + 1] as usize);
+        let of_local = &self.at[start..end];
+        of_local.get(of_local.partition_point(|index| *index < from)).is_some_and(|index| *index <= to)
+    }
+}
+
 /// A decoded function.
 pub struct Code {
     /// Types of all locals, parameters first.
@@ -130,84 +163,13 @@ pub struct Code {
     pub operands: Vec<Operand>,
     /// Labels of each `br_table`, the default last.
     pub tables: Vec<Vec<u32>>,
-    /// Assignments to locals as (local, instruction), sorted.
-    pub assignments: Vec<(u32, Index)>,
+    pub assignments: Assignments,
     /// Start of the declarations of locals, and where the first instruction starts, as offsets in the file.
     pub locals_at: u32,
     pub code_at: u32,
 }
 
-/// A construct that is open during decoding.
-struct Open {
-    construct: u32,
-    /// The operand stack beneath its parameters.
-    base: Node,
-    /// It is all dead code.
-    dead: bool,
-}
-
 impl Code {
-    /// Decodes a function that has been validated before.
-    ///
-    /// # Errors
-    /// Only what validation would have found, or a type the pass does not cover.
-    pub fn decode(
-        body: &Body<'_>,
-        params: &[Type],
-        results: &[Type],
-        allocations: &mut FuncValidatorAllocations,
-    ) -> Result<Self> {
-        let mut checker = body.validator().into_validator(std::mem::take(allocations));
-        let mut reader = body.body.get_binary_reader();
-        reader.set_features(covered());
-        let locals_at = place(reader.original_position());
-        checker.read_locals(&mut reader)?;
-        let mut locals = params.to_vec();
-        for group in body.body.get_locals_reader()? {
-            let (count, ty) = group?;
-            locals.extend(std::iter::repeat_n(Type::from_wasm(ty, locals_at as usize)?, count as usize));
-        }
-        let code_at = place(reader.original_position());
-        let nothing = Operand { ty: Type::I32, origin: Origin::Constant, producer: 0, height: 0, beneath: BOTTOM };
-        let function = Construct {
-            start: 0,
-            otherwise: None,
-            end: 0,
-            parent: 0,
-            is_loop: false,
-            base: 0,
-            params: 0,
-            has_type: false,
-        };
-        let mut decoder = Decoder {
-            code: Self {
-                locals,
-                params: u32::try_from(params.len()).unwrap_or(u32::MAX),
-                results: results.to_vec(),
-                instructions: Vec::new(),
-                constructs: vec![function],
-                operands: vec![nothing],
-                tables: Vec::new(),
-                assignments: Vec::new(),
-                locals_at,
-                code_at,
-            },
-            open: vec![Open { construct: 0, base: BOTTOM, dead: false }],
-            stack: BOTTOM,
-            dead: false,
-        };
-        let mut operators = OperatorsReader::new(reader);
-        while !operators.eof() {
-            let offset = operators.original_position();
-            let operator = operators.read()?;
-            decoder.step(&mut checker, offset, &operator)?;
-        }
-        *allocations = checker.into_allocations();
-        let mut code = decoder.code;
-        code.assignments.sort_unstable();
-        Ok(code)
-    }
-
     /// How many operands a stack has.
     #[must_use]
     pub fn height(&self, stack: Node) -> u32 {
@@ -235,170 +197,9 @@ impl Code {
         stack
     }
 
-    /// Whether a local is assigned in the instructions from `from` to `to`, both included.
-    #[must_use]
-    pub fn assigned(&self, local: u32, from: Index, to: Index) -> bool {
-        let at = self.assignments.partition_point(|entry| *entry < (local, from));
-        self.assignments.get(at).is_some_and(|entry| *entry <= (local, to))
-    }
-
     /// Where an instruction's bytes end.
     #[must_use]
     pub fn end_of(&self, index: Index, file_end: u32) -> u32 {
         self.instructions.get(index as usize + 1).map_or(file_end, |next| next.offset)
-    }
-}
-
-type Checker = wasmparser::FuncValidator<wasmparser::ValidatorResources>;
-
-struct Decoder {
-    code: Code,
-    open: Vec<Open>,
-    stack: Node,
-    dead: bool,
-}
-
-impl Decoder {
-    fn step(&mut self, checker: &mut Checker, offset: u64, operator: &Operator<'_>) -> Result<()> {
-        let index = u32::try_from(self.code.instructions.len()).unwrap_or(u32::MAX);
-        let arity = if self.dead { None } else { operator.operator_arity(checker) };
-        checker.op(offset, operator)?;
-        let (kind, origin) = self.classify(operator, index);
-        let mut instruction = Instruction { offset: place(offset), kind, stack: self.stack, dead: self.dead };
-
-        match kind {
-            Kind::Else(_) | Kind::End(_) => {
-                // The end of a construct that was entered is alive again, whatever came before it.
-                let open = &self.open[self.open.len() - 1];
-                instruction.dead = open.dead;
-                let (construct, base, dead) = (open.construct, open.base, open.dead);
-                let is_end = matches!(kind, Kind::End(_));
-                if is_end {
-                    self.open.pop();
-                    self.code.constructs[construct as usize].end = index;
-                } else {
-                    self.code.constructs[construct as usize].otherwise = Some(index);
-                }
-                self.dead = dead;
-                self.stack = base;
-                if !(dead || is_end && self.open.is_empty()) {
-                    let height = self.code.height(base);
-                    let pushed = checker.operand_stack_height() - height;
-                    self.push(checker, pushed, index, Origin::Computed, offset)?;
-                }
-            }
-            _ => {
-                if let Some((pops, pushes)) = arity {
-                    self.stack = self.code.without(self.stack, pops as usize);
-                    let beneath = self.stack;
-                    self.push(checker, pushes, index, origin, offset)?;
-                    if let Kind::Block(_) | Kind::Loop(_) | Kind::If(_) = kind {
-                        self.enter(operator, index, beneath, pushes);
-                    }
-                } else if let Kind::Block(_) | Kind::Loop(_) | Kind::If(_) = kind {
-                    self.enter(operator, index, self.stack, 0);
-                }
-                if checker.get_control_frame(0).is_some_and(|frame| frame.unreachable) {
-                    self.dead = true;
-                }
-            }
-        }
-        self.code.instructions.push(instruction);
-        Ok(())
-    }
-
-    fn enter(&mut self, operator: &Operator<'_>, start: Index, base: Node, params: u32) {
-        let parent = self.open.last().map_or(0, |open| open.construct);
-        let construct = u32::try_from(self.code.constructs.len()).unwrap_or(u32::MAX);
-        let is_loop = matches!(operator, Operator::Loop { .. });
-        let has_type = matches!(
-            operator,
-            Operator::Block { blockty } | Operator::Loop { blockty } | Operator::If { blockty }
-                if matches!(blockty, BlockType::FuncType(_))
-        );
-        let height = self.code.height(base);
-        self.code.constructs.push(Construct {
-            start,
-            otherwise: None,
-            end: start,
-            parent,
-            is_loop,
-            base: height,
-            params,
-            has_type,
-        });
-        self.open.push(Open { construct, base, dead: self.dead });
-    }
-
-    fn push(&mut self, checker: &Checker, count: u32, producer: Index, origin: Origin, offset: u64) -> Result<()> {
-        for i in 0..count {
-            let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-            let depth = (count - 1 - i) as usize;
-            // After an instruction that ends its block, what it pushed is of any type; nobody will look at it.
-            let ty = match checker.get_operand_type(depth).flatten() {
-                Some(ty) => Type::from_wasm(ty, offset)?,
-                None => Type::I32,
-            };
-            let node = u32::try_from(self.code.operands.len())
-                .map_err(|_| Refusal::Unsupported { feature: "a function of this size", offset })?;
-            let height = self.code.height(self.stack);
-            self.code.operands.push(Operand { ty, origin, producer, height, beneath: self.stack });
-            self.stack = node;
-        }
-        Ok(())
-    }
-
-    fn classify(&mut self, operator: &Operator<'_>, index: Index) -> (Kind, Origin) {
-        let current = self.open.last().map_or(0, |open| open.construct);
-        let next = u32::try_from(self.code.constructs.len()).unwrap_or(u32::MAX);
-        let mut origin = Origin::Computed;
-        let kind = match *operator {
-            Operator::Block { .. } => Kind::Block(next),
-            Operator::Loop { .. } => Kind::Loop(next),
-            Operator::If { .. } => Kind::If(next),
-            Operator::Else => Kind::Else(current),
-            Operator::End => Kind::End(current),
-            Operator::Br { relative_depth } => Kind::Br(relative_depth),
-            Operator::BrIf { relative_depth } => Kind::BrIf(relative_depth),
-            Operator::BrTable { ref targets } => {
-                let mut labels: Vec<u32> = targets.targets().filter_map(std::result::Result::ok).collect();
-                labels.push(targets.default());
-                self.code.tables.push(labels);
-                Kind::BrTable(u32::try_from(self.code.tables.len() - 1).unwrap_or(u32::MAX))
-            }
-            Operator::Return => Kind::Return,
-            Operator::Unreachable => Kind::Unreachable,
-            Operator::Call { function_index } => Kind::Call(function_index),
-            Operator::CallIndirect { type_index: ty, table_index: table } => Kind::CallIndirect { ty, table },
-            Operator::ReturnCall { function_index } => Kind::TailCall(function_index),
-            Operator::ReturnCallIndirect { .. } => Kind::TailCallIndirect,
-            Operator::LocalGet { local_index } => {
-                origin = Origin::Local(local_index);
-                Kind::LocalGet(local_index)
-            }
-            Operator::LocalSet { local_index } => {
-                self.code.assignments.push((local_index, index));
-                Kind::LocalSet(local_index)
-            }
-            Operator::LocalTee { local_index } => {
-                self.code.assignments.push((local_index, index));
-                origin = Origin::Local(local_index);
-                Kind::LocalTee(local_index)
-            }
-            Operator::RefFunc { function_index } => Kind::RefFunc(function_index),
-            Operator::DataDrop { data_index } => Kind::DataDrop(data_index),
-            Operator::ElemDrop { elem_index } => Kind::ElemDrop(elem_index),
-            Operator::I32Const { .. }
-            | Operator::I64Const { .. }
-            | Operator::F32Const { .. }
-            | Operator::F64Const { .. }
-            | Operator::V128Const { .. }
-            | Operator::RefNull { .. } => {
-                origin = Origin::Constant;
-                Kind::Plain
-            }
-            _ => Kind::Plain,
-        };
-        (kind, origin)
     }
 }

@@ -16,8 +16,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use wasmparser::ExternalKind;
 
 use super::{
-    module::{Callee, Module},
+    module::Module,
     options::{Options, Policy},
+    scan::Callee,
     types::Signature,
 };
 
@@ -37,7 +38,7 @@ pub struct Calls {
 impl Calls {
     /// Analyses the whole module.
     #[must_use]
-    pub fn analyse(module: &Module<'_>, options: &Options, polls: impl Fn(u32) -> bool) -> Self {
+    pub fn analyse(module: &Module<'_>, options: &Options) -> Self {
         let referenced = referenced(module);
         let graph = Graph::new(module, &referenced);
         let functions = module.functions.len();
@@ -56,7 +57,8 @@ impl Calls {
             }
         }
         let stops = |node: u32| {
-            (node as usize) < functions && (suspends[node as usize] || polls_at_entry[node as usize] || polls(node))
+            (node as usize) < functions
+                && (suspends[node as usize] || polls_at_entry[node as usize] || polls(module, options, node))
         };
         let mut unwinds = graph.reaching(stops);
         let indirect =
@@ -75,8 +77,21 @@ impl Calls {
     }
 }
 
+/// Whether a function may have polls that are not at its entry.
+#[must_use]
+pub fn polls(module: &Module<'_>, options: &Options, function: u32) -> bool {
+    let Some(body) = function.checked_sub(module.imported_functions).and_then(|i| module.bodies.get(i as usize)) else {
+        return false;
+    };
+    match options.policy {
+        Policy::Call | Policy::Function => false,
+        Policy::Loop | Policy::LoopAll => body.summary.loops,
+        Policy::Instruction => true,
+    }
+}
+
 fn referenced(module: &Module<'_>) -> BTreeSet<u32> {
-    let mut referenced = module.referenced.clone();
+    let mut referenced = module.noted.referenced.clone();
     for segment in &module.segments {
         referenced.extend(&segment.functions);
     }
@@ -92,11 +107,11 @@ fn referenced(module: &Module<'_>) -> BTreeSet<u32> {
 fn contents(module: &Module<'_>, referenced: &BTreeSet<u32>) -> Vec<BTreeSet<u32>> {
     let mut contents = Vec::new();
     for table in (0u32..).take(module.tables.len()) {
-        contents.push(if module.shared_table(table) || module.changed_tables.contains(&table) {
+        contents.push(if module.shared_table(table) || module.noted.changed_tables.contains(&table) {
             referenced.clone()
         } else {
             // What `ref.func` names: a table may have an initial value for all of its slots.
-            module.referenced.clone()
+            module.noted.referenced.clone()
         });
     }
     for segment in &module.segments {

@@ -1,6 +1,6 @@
 //! Pieces of code that the normal and the resume versions share.
 
-use wasm_encoder::{InstructionSink, MemArg, MemArgTarget};
+use wasm_encoder::{Encode, InstructionSink, MemArg, MemArgTarget};
 
 use super::types::Type;
 
@@ -110,25 +110,69 @@ impl Abi {
 /// The code of one function while it is written.
 #[derive(Debug, Default)]
 pub struct Body {
-    /// Locals and code, without the size in front.
+    /// Locals and code, without the size in front and without the numbers of points.
     pub bytes: Vec<u8>,
     /// Where in `bytes` branches are that lead to cold paths. An optimizing engine that does not know keeps values in
     /// memory all through a hot loop for the sake of a poll in it: on V8 this is most of what polls cost.
     pub cold: Vec<u32>,
+    /// Where in `bytes` an `i32.const` lacks its number, and of which point of the function that is. Points are numbered through
+    /// the module, so the numbers are known when all functions before this one are.
+    pub points: Vec<(u32, u32)>,
+    /// Number in the module of the function's first point.
+    pub first_point: u32,
 }
 
+const I32_CONST: u8 = 0x41;
+
 impl Body {
+    /// One that has all of its numbers.
+    #[must_use]
+    pub fn whole(bytes: Vec<u8>) -> Self {
+        Self { bytes, ..Self::default() }
+    }
+
+    fn place(&self) -> u32 {
+        u32::try_from(self.bytes.len()).unwrap_or(u32::MAX)
+    }
+
     /// Marks the next instruction, which must be `if` or `br_if`, as one that hardly ever branches into its block.
     pub fn mark_cold(&mut self) {
-        self.cold.push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
+        self.cold.push(self.place());
+    }
+
+    /// Pushes the number that a point of the function has in the module.
+    pub fn number(&mut self, point: usize) {
+        self.bytes.push(I32_CONST);
+        self.points.push((self.place(), u32::try_from(point).unwrap_or(u32::MAX)));
     }
 
     /// Puts the declarations of locals in front.
     #[must_use]
-    pub fn behind(self, mut locals: Vec<u8>) -> Self {
+    pub fn behind(mut self, mut locals: Vec<u8>) -> Self {
         let moved = u32::try_from(locals.len()).unwrap_or(u32::MAX);
         locals.extend_from_slice(&self.bytes);
-        Self { bytes: locals, cold: self.cold.into_iter().map(|at| at + moved).collect() }
+        self.bytes = locals;
+        self.cold.iter_mut().for_each(|at| *at += moved);
+        self.points.iter_mut().for_each(|(at, _)| *at += moved);
+        self
+    }
+
+    /// Writes the body with its numbers to `out`, and to `cold` where its cold branches then are.
+    pub fn finish(&self, out: &mut Vec<u8>, cold: &mut Vec<u32>) {
+        let start = out.len();
+        let mut marks = self.cold.iter().copied().peekable();
+        let mut copied = 0;
+        for (at, point) in &self.points {
+            // What came in between moves everything behind it.
+            let moved = u32::try_from(out.len() - start).unwrap_or(u32::MAX) - copied;
+            cold.extend(std::iter::from_fn(|| marks.next_if(|mark| mark < at)).map(|mark| mark + moved));
+            out.extend_from_slice(&self.bytes[copied as usize..*at as usize]);
+            (self.first_point + point).cast_signed().encode(out);
+            copied = *at;
+        }
+        let moved = u32::try_from(out.len() - start).unwrap_or(u32::MAX) - copied;
+        cold.extend(marks.map(|mark| mark + moved));
+        out.extend_from_slice(&self.bytes[copied as usize..]);
     }
 }
 

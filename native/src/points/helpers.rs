@@ -24,7 +24,7 @@ impl Helper {
         body.extend_from_slice(&groups);
         write(&mut body);
         InstructionSink::new(&mut body).end();
-        Self { ty, body: Body { bytes: body, cold: Vec::new() }, export }
+        Self { ty, body: Body::whole(body), export }
     }
 
     fn exported(ty: u32, name: String, write: impl FnOnce(&mut Vec<u8>)) -> Self {

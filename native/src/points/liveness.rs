@@ -19,17 +19,28 @@ const MOST_WALKS: usize = 48;
 /// Sets of locals, one for each point.
 pub struct Live {
     rows: Rows,
-    all: Option<u32>,
+    /// There is only one row, for all points.
+    all: bool,
 }
 
 impl Live {
     /// The locals that are live at the point with this number in its function.
+    pub fn locals(&self, point: usize) -> impl Iterator<Item = u32> + '_ {
+        self.rows.members(if self.all { 0 } else { point })
+    }
+
+    /// How many that are.
     #[must_use]
-    pub fn locals(&self, point: usize) -> Box<dyn Iterator<Item = u32> + '_> {
-        match self.all {
-            Some(count) => Box::new(0..count),
-            None => Box::new(self.rows.members(point)),
+    pub fn count(&self, point: usize) -> usize {
+        self.rows.count(if self.all { 0 } else { point })
+    }
+
+    fn all(locals: usize) -> Self {
+        let mut rows = Rows::new(1, locals.div_ceil(64));
+        for local in 0..locals {
+            rows.bits[local / 64] |= 1 << (local % 64);
         }
+        Self { rows, all: true }
     }
 
     /// Computes it for all points of a function.
@@ -37,10 +48,9 @@ impl Live {
     pub fn of(code: &Code, points: &[Point]) -> Self {
         let locals = code.locals.len();
         let words = locals.div_ceil(64);
-        let all = Self { rows: Rows::new(0, 0), all: Some(u32::try_from(locals).unwrap_or(u32::MAX)) };
         let rows = (3 * code.constructs.len()).max(points.len());
         if rows.checked_mul(words).is_none_or(|words| words > MOST_WORDS) {
-            return all;
+            return Self::all(locals);
         }
         let mut flow = Flow {
             code,
@@ -54,10 +64,10 @@ impl Live {
         };
         for _ in 0..MOST_WALKS {
             if !flow.walk() {
-                return Self { rows: flow.found, all: None };
+                return Self { rows: flow.found, all: false };
             }
         }
-        all
+        Self::all(locals)
     }
 }
 
@@ -79,7 +89,11 @@ impl Flow<'_> {
     /// One walk; true when a loop learned something.
     fn walk(&mut self) -> bool {
         let mut changed = false;
-        let mut points = self.points.iter().enumerate().rev().peekable();
+        // The points before this number are still to come.
+        let mut points = self.points.len();
+        let all = self.points;
+        let index_of = |points: usize| points.checked_sub(1).map_or(usize::MAX, |last| all[last].index as usize);
+        let mut next = index_of(points);
         self.live.fill(0);
         let code = self.code;
         for (position, instruction) in code.instructions.iter().enumerate().rev() {
@@ -122,8 +136,10 @@ impl Flow<'_> {
                 _ => {}
             }
             // A call touches no local, so what is live before it is live while it runs.
-            while let Some((number, _)) = points.next_if(|(_, point)| point.index as usize == position) {
-                self.found.set(u32::try_from(number).unwrap_or(u32::MAX), &self.live);
+            while position == next {
+                points -= 1;
+                self.found.set(u32::try_from(points).unwrap_or(u32::MAX), &self.live);
+                next = index_of(points);
             }
         }
         changed
@@ -175,6 +191,11 @@ impl Rows {
             *into |= from;
         }
         new != 0
+    }
+
+    fn count(&self, row: usize) -> usize {
+        let words = &self.bits[row * self.words..(row + 1) * self.words];
+        words.iter().map(|word| word.count_ones() as usize).sum()
     }
 
     fn members(&self, row: usize) -> impl Iterator<Item = u32> + '_ {

@@ -40,7 +40,8 @@ pub fn polled(code: &Code, policy: Policy, calls: &Calls) -> Vec<bool> {
                 *polls = construct.is_loop;
             }
         }
-        Policy::Loop => choose(code, calls, &mut polled),
+        Policy::Loop if code.constructs.iter().any(|construct| construct.is_loop) => choose(code, calls, &mut polled),
+        Policy::Loop => {}
     }
     polled
 }

@@ -32,7 +32,7 @@ use wasm_encoder::Encode;
 use wasmparser::BinaryReader;
 
 use super::{
-    normal::Function,
+    function::Function,
     options::Policy,
     refusal::{Refusal, Result},
     select::Stand,
@@ -70,6 +70,42 @@ pub struct PointInfo {
     pub ordinal: u32,
     pub live: Vec<u32>,
     pub operands: Vec<u32>,
+}
+
+/// What the section says of one function, wherever that stands among the others.
+pub struct Described {
+    locals: Vec<Type>,
+    temps: Vec<Type>,
+    count: u32,
+    points: Vec<u8>,
+}
+
+impl Described {
+    /// Of a function with all of its points.
+    #[must_use]
+    pub fn of(function: &Function<'_>) -> Self {
+        let mut points = Vec::with_capacity(8 * function.points.len());
+        let mut before = 0;
+        for (number, point) in function.points.iter().enumerate() {
+            let offset = function.code.instructions[point.index as usize].offset;
+            ((offset - before) * 2 + u32::from(point.stand == Stand::In)).encode(&mut points);
+            before = offset;
+            function.live.count(number).encode(&mut points);
+            encode_deltas(function.live.locals(number), &mut points);
+            let operands = function.operands(point);
+            operands.len().encode(&mut points);
+            for node in operands {
+                let operand = function.code.operands[node as usize];
+                function.temps.get(operand.height, operand.ty).unwrap_or(u32::MAX).encode(&mut points);
+            }
+        }
+        Self {
+            locals: function.code.locals.clone(),
+            temps: function.temps.types.clone(),
+            count: u32::try_from(function.points.len()).unwrap_or(u32::MAX),
+            points,
+        }
+    }
 }
 
 /// The contents of the section.
@@ -111,30 +147,17 @@ impl Metadata {
     }
 
     /// Adds a function with all of its points.
-    pub fn add(&mut self, index: u32, function: &Function<'_>) {
+    pub fn add(&mut self, function: u32, described: Described) {
         let at = self.points.len();
-        let mut temps = function.temps.clone();
-        let mut before = 0;
-        for (number, point) in function.points.iter().enumerate() {
-            let offset = function.code.instructions[point.index as usize].offset;
-            ((offset - before) * 2 + u32::from(point.stand == Stand::In)).encode(&mut self.points);
-            before = offset;
-            encode_increasing(function.live.locals(number), &mut self.points);
-            let operands = function.operands(point);
-            operands.len().encode(&mut self.points);
-            for node in operands {
-                let operand = function.code.operands[node as usize];
-                temps.number(operand.height, operand.ty).encode(&mut self.points);
-            }
-        }
+        self.points.extend_from_slice(&described.points);
         self.functions.push(Resumable {
-            function: index,
-            locals: function.code.locals.clone(),
-            temps: function.temps.types.clone(),
-            first_point: function.first_point,
-            point_count: u32::try_from(function.points.len()).unwrap_or(u32::MAX),
+            function,
+            locals: described.locals,
+            temps: described.temps,
+            first_point: self.point_count(),
+            point_count: described.count,
             at,
-            size: self.points.len() - at,
+            size: described.points.len(),
         });
     }
 
@@ -142,7 +165,8 @@ impl Metadata {
     pub fn add_import(&mut self, index: u32, params: &[Type]) {
         let at = self.points.len();
         0u32.encode(&mut self.points);
-        encode_increasing((0..).take(params.len()), &mut self.points);
+        params.len().encode(&mut self.points);
+        encode_deltas((0..).take(params.len()), &mut self.points);
         0u32.encode(&mut self.points);
         self.functions.push(Resumable {
             function: index,
@@ -285,9 +309,12 @@ fn add(before: u32, more: u32, reader: &BinaryReader<'_>) -> Result<u32> {
     })
 }
 
-fn encode_increasing(items: impl Iterator<Item = u32>, out: &mut Vec<u8>) {
-    let items: Vec<u32> = items.collect();
+fn encode_increasing(items: impl ExactSizeIterator<Item = u32>, out: &mut Vec<u8>) {
     items.len().encode(out);
+    encode_deltas(items, out);
+}
+
+fn encode_deltas(items: impl Iterator<Item = u32>, out: &mut Vec<u8>) {
     let mut before = 0;
     for item in items {
         (item - before).encode(out);

@@ -1,15 +1,16 @@
-//! The original module, read and validated once: its index spaces, and for each function what the analysis of the
-//! whole module has to know of it.
-
-use std::collections::BTreeSet;
+//! The original module: its index spaces, and for each function what the analysis of the whole module has to know of it.
+//!
+//! Everything is validated here but the code of functions, which is when it is decoded ([`super::decode`]).
 
 use wasmparser::{
     ElementItems, ElementKind, Encoding, Export, ExternalKind, FuncToValidate, FunctionBody, GlobalType, MemoryType,
-    Operator, Parser, Payload, RefType, TableType, TypeRef, ValType, Validator, ValidatorResources,
+    Operator, Parser, Payload, TableType, TypeRef, Validator, ValidatorResources,
 };
 
 use super::{
+    parallel,
     refusal::{Refusal, Result, covered},
+    scan::{Noted, Scan, Summary},
     types::Signature,
 };
 
@@ -21,41 +22,6 @@ pub struct Import<'a> {
     pub module: &'a str,
     pub name: &'a str,
     pub ty: TypeRef,
-}
-
-/// Something in a body whose bytes change even where nothing is instrumented: an index of a function, or a drop of a
-/// passive segment, which must be remembered.
-#[derive(Clone, Copy, Debug)]
-pub enum Edit {
-    Call(u32),
-    TailCall(u32),
-    RefFunc(u32),
-    DataDrop(u32),
-    ElemDrop(u32),
-}
-
-/// An edit and the bytes it replaces (of the file).
-#[derive(Clone, Copy, Debug)]
-pub struct EditAt {
-    pub edit: Edit,
-    pub start: u32,
-    pub end: u32,
-}
-
-/// A call from one function to others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Callee {
-    Function(u32),
-    Indirect { ty: u32, table: u32 },
-}
-
-/// What the whole-module analysis knows of one body.
-#[derive(Default)]
-pub struct Summary {
-    /// Each call once: the callee and whether it is a tail call.
-    pub calls: BTreeSet<(Callee, bool)>,
-    pub loops: bool,
-    pub edits: Vec<EditAt>,
 }
 
 /// One defined function.
@@ -102,16 +68,8 @@ pub struct Module<'a> {
     /// Of each data segment, whether it is passive.
     pub passive_data: Vec<bool>,
     pub bodies: Vec<Body<'a>>,
-    /// Functions that `ref.func` names, in code or in initial values.
-    pub referenced: BTreeSet<u32>,
-    /// Tables that code changes, beyond what active segments put there.
-    pub changed_tables: BTreeSet<u32>,
-    pub dropped_data: BTreeSet<u32>,
-    pub dropped_elements: BTreeSet<u32>,
-    /// Whether references to functions can be values of locals or operands.
-    pub function_values: bool,
-    /// Whether host references can be.
-    pub extern_values: bool,
+    /// What code and initial values do.
+    pub noted: Noted,
     /// The payloads, for what is copied.
     pub sections: Vec<Payload<'a>>,
 }
@@ -120,8 +78,9 @@ impl<'a> Module<'a> {
     /// Reads a module.
     ///
     /// # Errors
-    /// `Invalid` when it does not validate, `Unsupported` when it uses a feature that the pass does not cover.
-    pub fn read(bytes: &'a [u8]) -> Result<Self> {
+    /// `Invalid` when it is malformed or does not validate, `Unsupported` when it uses a feature that the pass does not cover.
+    /// Code of functions is only read and not validated.
+    pub fn read(bytes: &'a [u8], threads: Option<usize>) -> Result<Self> {
         if bytes.len() > LARGEST {
             return Err(Refusal::Unsupported { feature: "more than 1 GiB of code and data", offset: LARGEST });
         }
@@ -129,7 +88,6 @@ impl<'a> Module<'a> {
         let mut validator = Validator::new_with_features(covered());
         let mut parser = Parser::new(0);
         parser.set_features(covered());
-        let mut allocations = wasmparser::FuncValidatorAllocations::default();
         for payload in parser.parse_all(bytes) {
             let payload = payload?;
             if let Payload::Version { encoding: Encoding::Component, .. } = &payload {
@@ -137,16 +95,25 @@ impl<'a> Module<'a> {
             }
             match validator.payload(&payload)? {
                 wasmparser::ValidPayload::Func(function, body) => {
-                    let validate = (function.resources.clone(), function.index, function.ty);
-                    let mut checker = function.into_validator(allocations);
-                    let summary = module.summarize(&body, &mut checker)?;
-                    allocations = checker.into_allocations();
-                    module.bodies.push(Body { body, summary, validate });
+                    let validate = (function.resources, function.index, function.ty);
+                    module.bodies.push(Body { body, summary: Summary::default(), validate });
                 }
                 _ => module.section(payload)?,
             }
         }
+        let scan = |_: &mut (), index: usize| Scan::of(&module, &module.bodies[index].body);
+        let scans = parallel::each(module.bodies.len(), module.threads(threads), || (), scan)?;
+        for (index, scan) in scans.into_iter().enumerate() {
+            module.bodies[index].summary = scan.summary;
+            module.noted.join(scan.noted);
+        }
         Ok(module)
+    }
+
+    /// How many threads to use for its functions: the number that is wanted, or as many as they are worth.
+    #[must_use]
+    pub fn threads(&self, wanted: Option<usize>) -> usize {
+        wanted.unwrap_or_else(|| parallel::threads(self.bodies.iter().map(|body| body.body.as_bytes().len()).sum()))
     }
 
     fn section(&mut self, payload: Payload<'a>) -> Result<()> {
@@ -154,7 +121,7 @@ impl<'a> Module<'a> {
             Payload::TypeSection(reader) => {
                 for ty in reader.clone().into_iter_err_on_gc_types() {
                     let ty = ty?;
-                    ty.params().iter().chain(ty.results()).for_each(|ty| self.holds(*ty));
+                    ty.params().iter().chain(ty.results()).for_each(|ty| self.noted.holds(*ty));
                     self.types.push(Signature::from_wasm(&ty)?);
                 }
             }
@@ -246,87 +213,8 @@ impl<'a> Module<'a> {
     }
 
     fn references(&mut self, expression: &wasmparser::ConstExpr<'_>) -> Result<()> {
-        self.referenced.extend(named(expression)?);
+        self.noted.referenced.extend(named(expression)?);
         Ok(())
-    }
-
-    /// Validates a body and notes what the rest of the module has to know.
-    fn summarize(
-        &mut self,
-        body: &FunctionBody<'a>,
-        checker: &mut wasmparser::FuncValidator<ValidatorResources>,
-    ) -> Result<Summary> {
-        let mut summary = Summary::default();
-        let mut reader = body.get_binary_reader();
-        reader.set_features(covered());
-        checker.read_locals(&mut reader)?;
-        for group in body.get_locals_reader()? {
-            self.holds(group?.1);
-        }
-        let mut operators = wasmparser::OperatorsReader::new(reader);
-        while !operators.eof() {
-            let offset = operators.original_position();
-            let operator = operators.read()?;
-            checker.op(offset, &operator)?;
-            let end = operators.original_position();
-            self.note(&operator, place(offset), place(end), &mut summary);
-        }
-        operators.finish()?;
-        Ok(summary)
-    }
-
-    /// Notes that values of a type can be in frames.
-    fn holds(&mut self, ty: ValType) {
-        self.function_values |= ty == ValType::FUNCREF;
-        self.extern_values |= ty == ValType::EXTERNREF;
-    }
-
-    fn note(&mut self, operator: &Operator<'_>, start: u32, end: u32, summary: &mut Summary) {
-        let mut edit = |edit| summary.edits.push(EditAt { edit, start, end });
-        match *operator {
-            Operator::Loop { .. } => summary.loops = true,
-            Operator::Call { function_index } => {
-                edit(Edit::Call(function_index));
-                summary.calls.insert((Callee::Function(function_index), false));
-            }
-            Operator::ReturnCall { function_index } => {
-                edit(Edit::TailCall(function_index));
-                summary.calls.insert((Callee::Function(function_index), true));
-            }
-            Operator::CallIndirect { type_index, table_index } => {
-                summary.calls.insert((Callee::Indirect { ty: type_index, table: table_index }, false));
-            }
-            Operator::ReturnCallIndirect { type_index, table_index } => {
-                summary.calls.insert((Callee::Indirect { ty: type_index, table: table_index }, true));
-            }
-            Operator::RefFunc { function_index } => {
-                edit(Edit::RefFunc(function_index));
-                self.referenced.insert(function_index);
-                self.function_values = true;
-            }
-            Operator::RefNull { hty } => match RefType::new(true, hty) {
-                Some(ty) => self.holds(ValType::Ref(ty)),
-                None => self.function_values = true,
-            },
-            Operator::TableGet { table } => self.holds(ValType::Ref(self.tables[table as usize].element_type)),
-            Operator::GlobalGet { global_index } => self.holds(self.globals[global_index as usize].content_type),
-            Operator::DataDrop { data_index } => {
-                edit(Edit::DataDrop(data_index));
-                self.dropped_data.insert(data_index);
-            }
-            Operator::ElemDrop { elem_index } => {
-                edit(Edit::ElemDrop(elem_index));
-                self.dropped_elements.insert(elem_index);
-            }
-            Operator::TableSet { table }
-            | Operator::TableGrow { table }
-            | Operator::TableFill { table }
-            | Operator::TableInit { table, .. }
-            | Operator::TableCopy { dst_table: table, .. } => {
-                self.changed_tables.insert(table);
-            }
-            _ => {}
-        }
     }
 
     /// Signature of a function.
@@ -364,6 +252,19 @@ fn named(expression: &wasmparser::ConstExpr<'_>) -> Result<Vec<u32>> {
 #[must_use]
 pub fn place(offset: u64) -> u32 {
     u32::try_from(offset).unwrap_or(u32::MAX)
+}
+
+/// Reads a validated unsigned LEB128: the number, and how many bytes it has.
+#[must_use]
+pub fn leb(bytes: &[u8]) -> (u32, usize) {
+    let mut number = 0;
+    for (i, byte) in bytes.iter().enumerate() {
+        number |= u32::from(byte & 0x7f) << (7 * i);
+        if byte & 0x80 == 0 {
+            return (number, i + 1);
+        }
+    }
+    (number, bytes.len())
 }
 
 fn count<T>(list: &[T]) -> u32 {

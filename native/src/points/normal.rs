@@ -10,193 +10,17 @@
 //!
 //! All other bytes are copied from the original file.
 
-use wasm_encoder::{BlockType, Encode, InstructionSink, ValType};
+use wasm_encoder::{BlockType, Encode, InstructionSink};
 
 use super::{
     body::{BOTTOM, Code, Index, Kind, Node, Origin},
-    emit::{Abi, Body, zeros},
-    liveness::Live,
+    emit::Body,
+    function::Function,
     loops::write_turn,
-    module::Edit,
-    refusal::{Refusal, Result},
+    module::leb,
     select::{Point, Stand, Temps},
     types::declare,
 };
-
-/// Opcodes whose types are copied.
-const BLOCK: u8 = 0x02;
-const LOOP: u8 = 0x03;
-
-/// Values that the cold paths of one module may save, all in all. Past it a module is meant to hurt.
-pub const MOST_VALUES: usize = 1 << 25;
-
-/// A loop that has more instructions than this is not one that a dead local could slow down.
-const TIGHT: u32 = 256;
-/// The most locals that a poll clears.
-const MOST_CLEARED: usize = 64;
-
-/// All that is known of a function when it is written.
-pub struct Function<'a> {
-    pub file: &'a [u8],
-    pub abi: &'a Abi,
-    pub code: &'a Code,
-    pub points: &'a [Point],
-    pub live: &'a Live,
-    /// The temporaries of the metadata.
-    pub temps: &'a Temps,
-    /// Of each construct, how many times its body is written.
-    pub copies: &'a [u32],
-    /// Number of its first point.
-    pub first_point: u32,
-    /// The type of a block that gives its results.
-    pub ty: BlockType,
-    /// End of the body in the file.
-    pub end: u32,
-}
-
-impl Function<'_> {
-    /// The operands of a point, from the bottom up.
-    #[must_use]
-    pub fn operands(&self, point: &Point) -> Vec<Node> {
-        self.code.stack(point.stack, 0)
-    }
-
-    /// How many times the body of the loop that starts here is written.
-    #[must_use]
-    pub fn copies(&self, kind: Kind) -> Option<(u32, u32)> {
-        let Kind::Loop(construct) = kind else { return None };
-        let copies = self.copies[construct as usize];
-        (copies > 1).then_some((construct, copies))
-    }
-
-    /// Copies an instruction that is no branch.
-    pub fn copy(&self, index: Index, out: &mut Vec<u8>) {
-        let instruction = &self.code.instructions[index as usize];
-        if let Some(edit) = instruction.kind.edit() {
-            self.edit(edit, out);
-        } else {
-            let end = self.code.end_of(index, self.end) as usize;
-            out.extend_from_slice(&self.file[instruction.offset as usize..end]);
-        }
-    }
-
-    /// Starts an unrolled loop: a block that its copies leave to, and the loop.
-    pub fn unroll(&self, construct: u32, out: &mut Vec<u8>) {
-        let start = self.code.constructs[construct as usize].start;
-        let from = self.code.instructions[start as usize].offset as usize + 1;
-        let ty = &self.file[from..self.code.end_of(start, self.end) as usize];
-        for opcode in [BLOCK, LOOP] {
-            out.push(opcode);
-            out.extend_from_slice(ty);
-        }
-    }
-
-    /// Number of a point in the module.
-    #[must_use]
-    pub fn number(&self, point: usize) -> i32 {
-        i32::try_from(point).unwrap_or(0).wrapping_add_unsigned(self.first_point)
-    }
-
-    /// Writes an instruction whose bytes change.
-    pub fn edit(&self, edit: Edit, out: &mut Vec<u8>) {
-        write_edit(self.abi, edit, out);
-    }
-
-    /// Opens the block that the spill is behind, and in it the one that stands for the function.
-    pub fn open(&self, out: &mut Vec<u8>) {
-        InstructionSink::new(out).block(BlockType::Result(ValType::I32)).block(self.ty);
-    }
-
-    /// Writes the spill and the end of the function, behind the `end` of the block that stands for it.
-    pub fn spill(&self, first_temp: u32, out: &mut Vec<u8>) {
-        InstructionSink::new(out).return_().end().call(self.abi.frame);
-        let locals = (0..).zip(&self.code.locals);
-        for (local, ty) in locals.chain((first_temp..).zip(&self.temps.types)) {
-            self.abi.save(*ty, out, |out| {
-                InstructionSink::new(out).local_get(local);
-            });
-        }
-        zeros(&self.code.results, out);
-        InstructionSink::new(out).end();
-    }
-
-    /// Writes a poll. `spill` is the label of the spill; `ready` completes the temporaries.
-    pub fn poll(&self, point: usize, spill: u32, ready: &[u8], out: &mut Body) {
-        let number = self.number(point);
-        self.abi.flag(&mut out.bytes);
-        out.mark_cold();
-        InstructionSink::new(&mut out.bytes).if_(BlockType::Empty).i32_const(number).call(self.abi.ask);
-        out.mark_cold();
-        InstructionSink::new(&mut out.bytes).if_(BlockType::Empty);
-        out.bytes.extend_from_slice(ready);
-        InstructionSink::new(&mut out.bytes).i32_const(number).br(spill + 2).end().end();
-    }
-
-    /// Writes the check behind a call.
-    pub fn check(&self, point: usize, spill: u32, ready: &[u8], out: &mut Body) {
-        let number = self.number(point);
-        if ready.is_empty() {
-            InstructionSink::new(&mut out.bytes).i32_const(number).global_get(self.abi.unwind);
-            out.mark_cold();
-            InstructionSink::new(&mut out.bytes).br_if(spill).drop();
-            return;
-        }
-        InstructionSink::new(&mut out.bytes).global_get(self.abi.unwind);
-        out.mark_cold();
-        InstructionSink::new(&mut out.bytes).if_(BlockType::Empty);
-        out.bytes.extend_from_slice(ready);
-        InstructionSink::new(&mut out.bytes).i32_const(number).br(spill + 1).end();
-    }
-
-    /// Whether a poll should clear the locals that are dead there. One that is not cleared stays alive up to the poll, in a
-    /// register if the engine is unlucky; in a tight loop that costs more than the bytes.
-    #[must_use]
-    pub fn clears(&self, point: &Point) -> bool {
-        let around = &self.code.constructs[point.sequence as usize / 2];
-        point.poll && around.is_loop && around.start + 1 == point.index && around.end - around.start <= TIGHT
-    }
-
-    /// Clears the locals that are dead at a point.
-    pub fn clear(&self, point: usize, out: &mut Vec<u8>) {
-        let mut dead = vec![true; self.code.locals.len()];
-        for local in self.live.locals(point) {
-            dead[local as usize] = false;
-        }
-        if dead.iter().filter(|dead| **dead).count() > MOST_CLEARED {
-            return;
-        }
-        for (local, (ty, dead)) in (0..).zip(self.code.locals.iter().zip(dead)) {
-            if dead {
-                ty.zero(out);
-                InstructionSink::new(out).local_set(local);
-            }
-        }
-    }
-}
-
-/// Writes an instruction whose bytes change in every copy.
-pub fn write_edit(abi: &Abi, edit: Edit, out: &mut Vec<u8>) {
-    let mut sink = InstructionSink::new(out);
-    match edit {
-        Edit::Call(function) => sink.call(abi.function(function)),
-        Edit::TailCall(function) => sink.return_call(abi.reference(function)),
-        Edit::RefFunc(function) => sink.ref_func(abi.reference(function)),
-        Edit::DataDrop(segment) => {
-            sink.data_drop(segment);
-            match abi.dropped_data.get(segment as usize).copied().flatten() {
-                Some(global) => sink.i32_const(1).global_set(global),
-                None => return,
-            }
-        }
-        Edit::ElemDrop(segment) => {
-            sink.elem_drop(segment);
-            match abi.dropped_elements.get(segment as usize).copied().flatten() {
-                Some(global) => sink.i32_const(1).global_set(global),
-                None => return,
-            }
-        }
-    };
-}
 
 /// Where a cold path gets an operand from.
 enum Source {
@@ -206,23 +30,23 @@ enum Source {
 }
 
 /// Writes the normal version: locals and code, without the size in front.
-///
-/// # Errors
-/// `Unsupported` when the values at its points are beyond counting.
-pub fn write(function: &Function<'_>, budget: &mut usize) -> Result<Body> {
+#[must_use]
+pub fn write(function: &Function<'_>) -> Body {
     let code = function.code;
     let mut needed = vec![false; code.operands.len()];
     for point in function.points.iter().filter(|point| point.normal) {
-        for node in function.operands(point) {
+        let mut node = point.stack;
+        while node != BOTTOM {
             needed[node as usize] |= matches!(source(code, point, node), Source::Temp);
-            spend(budget, 1, code, point)?;
+            node = code.operands[node as usize].beneath;
         }
-        spend(budget, code.locals.len() / 64, code, point)?;
     }
     let first_temp = u32::try_from(code.locals.len()).unwrap_or(u32::MAX);
     let temps = function.temps.clone();
-    let mut writer =
-        Writer { function, needed, first_temp, temps, labels: 1, out: Body::default(), copied: code.code_at };
+    let mut out = Body::default();
+    // As much as the original, and about what polls and checks add.
+    out.bytes.reserve((function.end - code.code_at) as usize + 16 * function.points.len());
+    let mut writer = Writer { function, needed, first_temp, temps, labels: 1, out, copied: code.code_at };
     if function.points.iter().any(|point| point.normal) {
         function.open(&mut writer.out.bytes);
         writer.instructions();
@@ -240,19 +64,7 @@ pub fn write(function: &Function<'_>, budget: &mut usize) -> Result<Body> {
     (count + groups).encode(&mut locals);
     locals.extend_from_slice(&original[start..]);
     locals.extend_from_slice(&added);
-    Ok(writer.out.behind(locals))
-}
-
-/// Takes from what the module may spend on values at points.
-///
-/// # Errors
-/// `Unsupported` when it is spent.
-pub fn spend(budget: &mut usize, count: usize, code: &Code, point: &Point) -> Result<()> {
-    *budget = budget.checked_sub(count).ok_or(Refusal::Unsupported {
-        feature: "too many operands across calls and loops",
-        offset: code.instructions[point.index as usize].offset as usize,
-    })?;
-    Ok(())
+    writer.out.behind(locals)
 }
 
 fn source(code: &Code, point: &Point, node: Node) -> Source {
@@ -271,7 +83,7 @@ fn source(code: &Code, point: &Point, node: Node) -> Source {
                 }
                 construct = around.parent;
             }
-            if code.assigned(local, operand.producer + 1, last) { Source::Temp } else { Source::Local(local) }
+            if code.assignments.any(local, operand.producer + 1, last) { Source::Temp } else { Source::Local(local) }
         }
     }
 }
@@ -432,16 +244,4 @@ impl Writer<'_, '_> {
         }
         code
     }
-}
-
-/// Reads a validated unsigned LEB128: the number, and how many bytes it has.
-fn leb(bytes: &[u8]) -> (u32, usize) {
-    let mut number = 0;
-    for (i, byte) in bytes.iter().enumerate() {
-        number |= u32::from(byte & 0x7f) << (7 * i);
-        if byte & 0x80 == 0 {
-            return (number, i + 1);
-        }
-    }
-    (number, bytes.len())
 }

@@ -88,11 +88,13 @@ pub struct Options {
     pub suspending: Option<HashSet<String>>,
     /// Places that can be entered on resume although this policy never stops there.
     pub entries: Vec<Place>,
+    /// How many threads to use; as many as the code is worth when `None`. The output does not depend on it.
+    pub threads: Option<usize>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { policy: Policy::Loop, flag: Flag::Memory, suspending: None, entries: Vec::new() }
+        Self { policy: Policy::Loop, flag: Flag::Memory, suspending: None, entries: Vec::new(), threads: None }
     }
 }
 

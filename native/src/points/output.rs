@@ -1,9 +1,9 @@
 //! Assembles the instrumented module from the original's sections and what the pass adds to each.
 
 use wasm_encoder::{
-    BranchHint, BranchHints, CodeSection, ConstExpr, CustomSection, ElementSection, Elements, EntityType, ExportKind,
+    BranchHint, BranchHints, ConstExpr, CustomSection, ElementSection, Elements, Encode, EntityType, ExportKind,
     ExportSection, FunctionSection, GlobalSection, GlobalType, ImportSection, MemorySection, MemoryType,
-    Module as Output, RawSection, RefType, TableSection, TableType, ValType,
+    Module as Output, RawSection, RefType, SectionId, TableSection, TableType, ValType,
     reencode::{self, Reencode},
 };
 use wasmparser::{ExternalKind, Payload};
@@ -99,35 +99,39 @@ pub fn assemble(
     copy(file, module, &mut out, |payload| matches!(payload, Payload::DataCountSection { .. }));
     let bodies = parts.ask.iter().map(|helper| &helper.body).chain(&parts.bodies);
     let bodies: Vec<&Body> = bodies.chain(parts.helpers.iter().map(|helper| &helper.body)).collect();
-    if plan.import_memories {
-        hints(plan, &bodies, &mut out);
-    }
-    let mut code = CodeSection::new();
-    for body in bodies {
-        code.raw(&body.bytes);
-    }
-    if !code.is_empty() {
-        out.section(&code);
-    }
+    code(plan, &bodies, &mut out);
     copy(file, module, &mut out, |payload| matches!(payload, Payload::DataSection(_)));
     customs(module, &mut out, plan, false);
     out.section(&CustomSection { name: metadata::SECTION.into(), data: (&parts.metadata).into() });
     Ok(out.finish())
 }
 
-/// Says which branches are cold, for engines that optimize.
-fn hints(plan: &Plan, bodies: &[&Body], out: &mut Output) {
-    let mut section = BranchHints::new();
+/// Writes the code section, and before it which branches are cold, for engines that optimize.
+fn code(plan: &Plan, bodies: &[&Body], out: &mut Output) {
+    if bodies.is_empty() {
+        return;
+    }
+    let mut hints = BranchHints::new();
     let first = plan.abi.imported_functions + count(plan.host.len());
+    let size: usize = bodies.iter().map(|body| body.bytes.len() + 4 * body.points.len() + 8).sum();
+    let mut code = Vec::with_capacity(size);
+    bodies.len().encode(&mut code);
+    let (mut bytes, mut cold) = (Vec::new(), Vec::new());
     for (function, body) in (first..).zip(bodies) {
-        if !body.cold.is_empty() {
-            let cold = body.cold.iter().map(|at| BranchHint { branch_func_offset: *at, branch_hint_value: UNLIKELY });
-            section.function_hints(function, cold);
+        bytes.clear();
+        cold.clear();
+        body.finish(&mut bytes, &mut cold);
+        bytes.len().encode(&mut code);
+        code.extend_from_slice(&bytes);
+        if !cold.is_empty() {
+            let cold = cold.iter().map(|at| BranchHint { branch_func_offset: *at, branch_hint_value: UNLIKELY });
+            hints.function_hints(function, cold);
         }
     }
-    if !section.is_empty() {
-        out.section(&section);
+    if plan.import_memories && !hints.is_empty() {
+        out.section(&hints);
     }
+    out.section(&RawSection { id: SectionId::Code.into(), data: &code });
 }
 
 /// Copies a section as it is.

@@ -58,11 +58,12 @@ impl Plan {
         active: bool,
     ) -> Self {
         let all_tables = 0..count(module.tables.len());
-        let tables: Vec<u32> =
-            all_tables.filter(|table| module.changed_tables.contains(table) || module.shared_table(*table)).collect();
+        let tables: Vec<u32> = all_tables
+            .filter(|table| module.noted.changed_tables.contains(table) || module.shared_table(*table))
+            .collect();
         let is_function = |table: &u32| module.tables[*table as usize].element_type == wasmparser::RefType::FUNCREF;
-        let functions = module.function_values || tables.iter().any(is_function);
-        let externs = module.extern_values || !tables.iter().all(is_function);
+        let functions = module.noted.function_values || tables.iter().any(is_function);
+        let externs = module.noted.extern_values || !tables.iter().all(is_function);
         let referenced: Vec<u32> = if functions { calls.referenced.iter().copied().collect() } else { Vec::new() };
         let wrapped = wrapped(module, calls);
         let mutable = mutable(module);
@@ -105,10 +106,11 @@ impl Plan {
         };
         let dropped_data = (0u32..).take(module.passive_data.len());
         let dropped_data =
-            dropped_data.map(|segment| module.dropped_data.contains(&segment).then(&mut next_global)).collect();
+            dropped_data.map(|segment| module.noted.dropped_data.contains(&segment).then(&mut next_global)).collect();
         let dropped_elements = (0u32..).take(module.segments.len());
-        let dropped_elements =
-            dropped_elements.map(|segment| module.dropped_elements.contains(&segment).then(&mut next_global)).collect();
+        let dropped_elements = dropped_elements
+            .map(|segment| module.noted.dropped_elements.contains(&segment).then(&mut next_global))
+            .collect();
 
         let resume_table = count(module.tables.len());
         let functions_table = functions.then_some(resume_table + u32::from(active));
@@ -169,7 +171,7 @@ fn wrapped(module: &Module<'_>, calls: &Calls) -> Vec<u32> {
     module.start.into_iter().for_each(&mut mark);
     for body in &module.bodies {
         for (callee, tail) in &body.summary.calls {
-            if let (super::module::Callee::Function(function), true) = (*callee, *tail) {
+            if let (super::scan::Callee::Function(function), true) = (*callee, *tail) {
                 mark(function);
             }
         }

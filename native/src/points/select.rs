@@ -1,13 +1,11 @@
 //! The stable points of one function, and the operands of each.
 
-use std::collections::HashMap;
-
 use super::{
     body::{Code, Index, Kind, Node},
     calls::Calls,
-    module::Callee,
     options::Policy,
-    types::Type,
+    scan::Callee,
+    types::{TYPES, Type},
 };
 
 /// How a frame stands at its point.
@@ -99,6 +97,11 @@ impl Choice<'_> {
         if matches!(instruction.kind, Kind::End(_) | Kind::Else(_)) {
             return;
         }
+        let poll = head || (index == 0 && self.polls_at_entry) || self.policy == Policy::Instruction;
+        let is_call = matches!(instruction.kind, Kind::Call(_) | Kind::CallIndirect { .. });
+        if !poll && !is_call && self.entries.is_empty() {
+            return;
+        }
         let (callee, taken) = match instruction.kind {
             Kind::Call(function) => (Some(Callee::Function(function)), 0),
             // The index into the table is taken, too.
@@ -107,7 +110,6 @@ impl Choice<'_> {
         };
         let host_call = matches!(callee, Some(Callee::Function(function)) if self.calls.suspends[function as usize]);
         let unwinds = !host_call && callee.is_some_and(|callee| self.calls.unwinds(callee));
-        let poll = head || (index == 0 && self.polls_at_entry) || self.policy == Policy::Instruction;
         let entry = self.entries.binary_search(&instruction.offset).is_ok();
 
         let stack = instruction.stack;
@@ -125,13 +127,17 @@ impl Choice<'_> {
     }
 }
 
+/// No temporary.
+const NONE: u32 = u32::MAX;
+
 /// The temporary locals of a function: one for each height and type that an operand at a point has. While an operand is
 /// on the stack nothing else can be at its height, so its temporary is never overwritten.
 #[derive(Clone, Default)]
 pub struct Temps {
     /// In order of their numbers.
     pub types: Vec<Type>,
-    numbers: HashMap<(u32, Type), u32>,
+    /// Numbers by height and type.
+    numbers: Vec<[u32; TYPES]>,
 }
 
 impl Temps {
@@ -154,9 +160,23 @@ impl Temps {
 
     /// The number for an operand, which is made if need be.
     pub fn number(&mut self, height: u32, ty: Type) -> u32 {
-        *self.numbers.entry((height, ty)).or_insert_with(|| {
-            self.types.push(ty);
-            u32::try_from(self.types.len() - 1).unwrap_or(u32::MAX)
-        })
+        if let Some(number) = self.get(height, ty) {
+            return number;
+        }
+        let number = u32::try_from(self.types.len()).unwrap_or(u32::MAX);
+        self.types.push(ty);
+        let height = height as usize;
+        if self.numbers.len() <= height {
+            self.numbers.resize(height + 1, [NONE; TYPES]);
+        }
+        self.numbers[height][ty as usize] = number;
+        number
+    }
+
+    /// The number for an operand, if there is one.
+    #[must_use]
+    pub fn get(&self, height: u32, ty: Type) -> Option<u32> {
+        let number = self.numbers.get(height as usize)?[ty as usize];
+        (number != NONE).then_some(number)
     }
 }

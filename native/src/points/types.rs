@@ -19,6 +19,9 @@ pub enum Type {
     Extern,
 }
 
+/// How many types there are.
+pub const TYPES: usize = 7;
+
 impl Type {
     /// The type, unless it is one of a feature that the pass does not cover (which validation has refused before).
     ///

@@ -3,10 +3,10 @@ import type { CommandContext } from '@stricli/core';
 import { Type } from 'typebox';
 import { ExportedFlow } from '../../gateway/admin/schema.ts';
 import { stateHash } from '../../engine/hash.ts';
-import { initialMemory, PAGE_SIZE } from '../../engine/wasm/initial-memory.ts';
+import { initialMemories, PAGE_SIZE } from '../../engine/wasm/initial-memory.ts';
 import { checkHandles } from '../../guest/handles-check.ts';
-import type { Manifest } from '../../image/manifest.ts';
-import { applyDelta } from '../../image/memory-delta.ts';
+import { type Manifest, pagesOf } from '../../image/manifest.ts';
+import { applyDeltas } from '../../image/memory-delta.ts';
 import { readImageFile } from '../../image/file.ts';
 import type { Image } from '../../image/reader.ts';
 import { decodeImage } from '../../image/reader.ts';
@@ -84,10 +84,15 @@ export function describeImage(image: Image): Description {
 
 function hashOf({ manifest, module, memory: delta, globals, frames }: Image): string | null {
   if (module === undefined) return null;
-  const memory = new Uint8Array(manifest.memoryPages * PAGE_SIZE);
-  memory.set(initialMemory(module).subarray(0, memory.length));
-  applyDelta(delta, memory, manifest.memoryPages);
-  return stateHash({ originalHash: manifest.module.sha256, memory, globals, frames });
+  const initial = initialMemories(module);
+  const all = pagesOf(manifest);
+  const [memory = new Uint8Array(), ...otherMemories] = all.map((pages, n) => {
+    const own = new Uint8Array(pages * PAGE_SIZE);
+    own.set(initial[n]?.subarray(0, own.length) ?? []);
+    return own;
+  });
+  applyDeltas(delta, [memory, ...otherMemories], all);
+  return stateHash({ originalHash: manifest.module.sha256, memory, otherMemories, globals, frames });
 }
 
 function describeDescriptor(saved: SavedDescriptor): Descriptor {
@@ -175,7 +180,7 @@ export function imageText({
     ['module SHA-256', module.sha256],
     ['arguments', JSON.stringify(manifest.args)],
     ['environment', JSON.stringify(manifest.env)],
-    ['memory', `${manifest.memoryPages} pages of 64 KiB`],
+    ['memory', `${pagesOf(manifest).join(' + ')} pages of 64 KiB`],
     ['code', code],
     ['stands in', exitCode === null ? (frames.call ?? 'its own code') : '-'],
     ['state hash', hash ?? '-'],

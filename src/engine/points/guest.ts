@@ -94,21 +94,26 @@ export class PointsGuest implements Instance {
     });
     this.#state = new State(this.#machine, table, this.#transfer);
     context.bind(
-      () => this.memory(),
+      () => this.#machine.memory(this.#machine.hostMemory),
       () => stop.requested(),
     );
   }
 
-  memory(): Uint8Array {
-    return this.#machine.memory();
+  memory(index = 0): Uint8Array {
+    return this.#machine.memory(index);
   }
 
-  growMemory(pages: number): Uint8Array {
-    const missing = pages - this.memory().length / PAGE_SIZE;
-    if (missing > 0 && !this.#machine.grow(missing)) {
+  growMemory(pages: number, index = 0): Uint8Array {
+    const missing = pages - this.memory(index).length / PAGE_SIZE;
+    if (missing > 0 && !this.#machine.grow(index, missing)) {
       throw new KedgeError('KEDGE_RESTORE_MEMORY', `cannot have ${pages} pages of guest memory`);
     }
-    return this.memory();
+    return this.memory(index);
+  }
+
+  /** Memories 1 and up. */
+  #others(): readonly Uint8Array[] {
+    return Array.from({ length: this.#machine.otherMemories }, (_, n) => this.memory(n + 1));
   }
 
   start(): Outcome {
@@ -131,11 +136,13 @@ export class PointsGuest implements Instance {
       this.#expect('stopped');
     }
     const memory = this.memory();
+    const others = this.#others();
     const { originalHash, policy } = this.#module;
     return {
       originalHash,
       memory,
       memoryPages: memory.length / PAGE_SIZE,
+      ...(others.length === 0 ? {} : { otherMemories: others }),
       globals: this.#state.numbers(),
       frames: { encoding: ENCODING, policy, bytes: this.#phase === 'stopped' ? this.#encoded() : NOTHING },
       ...(this.#call === undefined ? {} : { call: this.#call }),
@@ -151,7 +158,15 @@ export class PointsGuest implements Instance {
     checkFits(state, this.#module);
     const stack = state.frames.bytes.length === 0 ? undefined : decodeStack(state.frames.bytes);
     if (stack !== undefined) this.#checkFrames(stack);
-    fillMemory(this.growMemory(state.memoryPages), state, PAGE_SIZE);
+    fillMemory(this.growMemory(state.memoryPages), state.memory, state.memoryPages, PAGE_SIZE);
+    const others = state.otherMemories ?? [];
+    if (others.length !== this.#machine.otherMemories) {
+      throw new KedgeError('KEDGE_FRAMES_MISMATCH', `the captured state has ${others.length + 1} memories`);
+    }
+    others.forEach((captured, n) => {
+      const pages = captured.length / PAGE_SIZE;
+      fillMemory(this.growMemory(pages, n + 1), captured, pages, PAGE_SIZE);
+    });
     this.#state.setNumbers(state.globals);
     if (stack === undefined) return;
     this.#state.restore(stack);

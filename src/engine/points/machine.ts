@@ -15,10 +15,14 @@ export interface HostSide {
 }
 
 export interface Machine {
-  /** Linear memory as it is now, empty if there is none. The same view until memory grows. */
-  memory(): Uint8Array;
-  /** Adds pages; false when memory cannot have so many. */
-  grow(pages: number): boolean;
+  /** How many linear memories there are beyond the first. */
+  readonly otherMemories: number;
+  /** The index of the one that host functions read and write. */
+  readonly hostMemory: number;
+  /** A linear memory as it is now, empty if there is none. The same view until it grows. */
+  memory(index: number): Uint8Array;
+  /** Adds pages; false when the memory cannot have so many. */
+  grow(index: number, pages: number): boolean;
   /** Calls an export. Throws what a host function threw, or what `trapOf` knows. */
   call(name: string, ...args: readonly HostValue[]): unknown;
   /** How many parameters an exported function has. */

@@ -5,8 +5,8 @@ import { compiledOnce } from '../compiled.ts';
 import type { CompiledModule, Engine, InstrumentedModule } from '../engine.ts';
 import { PointsGuest } from '../points/guest.ts';
 import { PointTable } from '../points/table.ts';
-import { type MemoryEntry, parseModule } from '../wasm/module.ts';
-import { V8Machine } from './machine.ts';
+import { hostMemory, parseModule } from '../wasm/module.ts';
+import { type Memories, V8Machine } from './machine.ts';
 
 // The pass says which branches are cold; without it hot loops with a poll take up to 1.7 times as long (measured).
 setFlagsFromString('--experimental-wasm-branch-hinting');
@@ -15,7 +15,7 @@ class V8Module implements CompiledModule {
   readonly module: InstrumentedModule;
   readonly compiled: WebAssembly.Module;
   readonly table: PointTable;
-  readonly memories: ReadonlyMap<string, MemoryEntry>;
+  readonly memories: Memories;
 
   constructor(module: InstrumentedModule) {
     this.module = module;
@@ -25,11 +25,15 @@ class V8Module implements CompiledModule {
       throw new KedgeError('KEDGE_MODULE_INVALID', 'the instrumented module does not compile', { cause });
     }
     this.table = new PointTable(module.bytes);
-    this.memories = new Map(
-      parseModule(module.bytes).imports.flatMap(({ module: from, name, memory }) =>
-        from === 'kedge' && memory !== undefined && !memory.shared ? [[name, memory] as const] : [],
+    const info = parseModule(module.bytes);
+    this.memories = {
+      imported: new Map(
+        info.imports.flatMap(({ module: from, name, memory }) =>
+          from === 'kedge' && memory !== undefined && !memory.shared ? [[name, memory] as const] : [],
+        ),
       ),
-    );
+      host: hostMemory(info),
+    };
   }
 }
 
@@ -50,6 +54,7 @@ export const v8Engine: Engine & { readonly name: 'v8' } = {
     'tail calls',
     'extended constants',
     'SIMD',
+    'multiple memories',
   ],
 
   compile,

@@ -5,6 +5,14 @@ import type { HostSide, Machine } from '../points/machine.ts';
 import { STACK_EXHAUSTED, trapOfV8 } from '../traps.ts';
 import type { MemoryEntry } from '../wasm/module.ts';
 
+/** What the instrumented module says of its memories. */
+export interface Memories {
+  /** Those that it imports because a poll reads another, by name. */
+  readonly imported: ReadonlyMap<string, MemoryEntry>;
+  /** Index of the one that host functions use. */
+  readonly host: number;
+}
+
 type Offered = Record<string, Record<string, unknown>>;
 
 const NO_MEMORY = new Uint8Array(0);
@@ -12,15 +20,15 @@ const OURS = 'kedge';
 
 export class V8Machine implements Machine {
   readonly #exports: Readonly<Record<string, unknown>>;
-  readonly #memory: WebAssembly.Memory | undefined;
+  readonly #memories: readonly WebAssembly.Memory[];
   readonly #unwinding: WebAssembly.Global | undefined;
-  #view: Uint8Array = NO_MEMORY;
+  readonly #views: Uint8Array[];
+  readonly hostMemory: number;
 
-  /** `memories` are those that the instrumented module imports because a poll reads another, by name. */
   constructor(
     module: InstrumentedModule,
     compiled: WebAssembly.Module,
-    memories: ReadonlyMap<string, MemoryEntry>,
+    memories: Memories,
     host: HostSide,
     stop: StopSignal,
   ) {
@@ -30,7 +38,7 @@ export class V8Machine implements Machine {
     });
     const own: Record<string, unknown> = { ...host.own, stop: stop.handle };
     try {
-      for (const [name, { initial, maximum }] of memories) {
+      for (const [name, { initial, maximum }] of memories.imported) {
         own[name] = new WebAssembly.Memory(maximum === undefined ? { initial } : { initial, maximum });
       }
       this.#exports = new WebAssembly.Instance(compiled, { ...offered, [OURS]: own }).exports;
@@ -39,23 +47,27 @@ export class V8Machine implements Machine {
       const why = cause instanceof Error ? cause.message.replace(/^WebAssembly\.\w+\(\): /u, '') : String(cause);
       throw new KedgeError('KEDGE_MODULE_INVALID', `the module cannot be instantiated: ${why}`, { cause });
     }
-    const memory = this.#exports['kedge:memory:0'];
-    this.#memory = memory instanceof WebAssembly.Memory ? memory : undefined;
+    this.#memories = exportedMemories(this.#exports);
+    this.#views = this.#memories.map(() => NO_MEMORY);
+    this.hostMemory = memories.host;
     const unwinding = this.#exports['kedge:unwind'];
     this.#unwinding = unwinding instanceof WebAssembly.Global ? unwinding : undefined;
   }
 
-  memory(): Uint8Array {
-    const buffer = this.#memory?.buffer;
-    if (buffer !== undefined && this.#view.buffer !== buffer) {
-      this.#view = new Uint8Array(buffer);
-    }
-    return this.#view;
+  get otherMemories(): number {
+    return Math.max(0, this.#memories.length - 1);
   }
 
-  grow(pages: number): boolean {
+  memory(index: number): Uint8Array {
+    const buffer = this.#memories[index]?.buffer;
+    const view = this.#views[index] ?? NO_MEMORY;
+    if (buffer === undefined || view.buffer === buffer) return view;
+    return (this.#views[index] = new Uint8Array(buffer));
+  }
+
+  grow(index: number, pages: number): boolean {
     try {
-      return this.#memory?.grow(pages) !== undefined;
+      return this.#memories[index]?.grow(pages) !== undefined;
     } catch {
       return false;
     }
@@ -102,6 +114,15 @@ export class V8Machine implements Machine {
   trapOf(error: unknown): string | undefined {
     if (error instanceof RangeError && error.message.includes('call stack')) return STACK_EXHAUSTED;
     return error instanceof WebAssembly.RuntimeError ? trapOfV8(error.message) : undefined;
+  }
+}
+
+function exportedMemories(exports: Readonly<Record<string, unknown>>): readonly WebAssembly.Memory[] {
+  const found: WebAssembly.Memory[] = [];
+  for (;;) {
+    const memory = exports[`kedge:memory:${found.length}`];
+    if (!(memory instanceof WebAssembly.Memory)) return found;
+    found.push(memory);
   }
 }
 

@@ -27,6 +27,9 @@ export class WamrMachine implements Machine {
   readonly #functions: readonly HostCall[];
   readonly #settle: () => void;
   #memory: Uint8Array = NO_MEMORY;
+  /** WAMR runs no module that has several. */
+  readonly otherMemories = 0;
+  readonly hostMemory = 0;
 
   constructor(loaded: NativeModule, host: HostSide, stop: StopSignal) {
     this.#loaded = loaded;
@@ -48,15 +51,15 @@ export class WamrMachine implements Machine {
     this.#settle = flag === 0 ? () => {} : followSignal(stop, flag).settle;
   }
 
-  memory(): Uint8Array {
-    if (this.#memory.length === 0) {
+  memory(index: number): Uint8Array {
+    if (index === 0 && this.#memory.length === 0) {
       this.#memory = new Uint8Array(this.#instance.memory());
     }
     return this.#memory;
   }
 
-  grow(pages: number): boolean {
-    return this.#instance.grow(pages);
+  grow(index: number, pages: number): boolean {
+    return index === 0 && this.#instance.grow(pages);
   }
 
   call(name: string, ...args: readonly HostValue[]): unknown {

@@ -6,24 +6,25 @@ import { type ModuleInfo, parseModule, type Range } from './module.ts';
 export const PAGE_SIZE = 65536;
 
 /**
- * The linear memory as the module itself makes it, before any of its code runs: zeros and its active data segments.
- * Its length is the initial size. An image stores only what differs from this.
- * Throws KEDGE_MODULE_INVALID when a segment lies outside the memory.
+ * The linear memories as the module itself makes them, before any of its code runs: zeros and its active data segments.
+ * Their lengths are the initial sizes. An image stores only what differs from this.
+ * Throws KEDGE_MODULE_INVALID when a segment lies outside its memory.
  */
-export function initialMemory(module: Uint8Array): Uint8Array {
+export function initialMemories(module: Uint8Array): readonly Uint8Array[] {
   const info = parseModule(module);
-  const memory = new Uint8Array((info.memory?.initial ?? 0) * PAGE_SIZE);
+  const memories = info.memories.map(({ initial }) => new Uint8Array(initial * PAGE_SIZE));
   for (const segment of info.data) {
     if (segment.offset !== undefined) {
       const at = evaluate(info, segment.offset);
       const content = module.subarray(segment.start, segment.end);
-      if (at + content.length > memory.length) {
+      const memory = memories[segment.memory];
+      if (memory === undefined || at + content.length > memory.length) {
         throw new Cursor(module, segment.start).fail('a data segment lies outside the memory');
       }
       memory.set(content, at);
     }
   }
-  return memory;
+  return memories;
 }
 
 /** Evaluates an address expression (extended constant expressions included) to an unsigned 32-bit number. */

@@ -54,6 +54,8 @@ export interface MemoryEntry {
 }
 
 export interface DataSegment extends Range {
+  /** Index of the memory that an active segment goes to. */
+  readonly memory: number;
   /** The constant expression of an active segment's address; undefined for a passive one. */
   readonly offset: Range | undefined;
 }
@@ -67,7 +69,8 @@ export interface ModuleInfo {
   /** Type index of every function, imported ones first. */
   readonly functions: readonly number[];
   readonly importedFunctions: number;
-  readonly memory: MemoryEntry | undefined;
+  /** Those that the module defines. */
+  readonly memories: readonly MemoryEntry[];
   readonly globals: readonly GlobalEntry[];
   readonly exports: readonly ExportEntry[];
   readonly startFunction: number | undefined;
@@ -108,6 +111,11 @@ export function unsupported(feature: string): KedgeError {
  */
 export function parseModule(bytes: Uint8Array): ModuleInfo {
   return new ModuleParser(bytes).parse();
+}
+
+/** Index of the memory that host functions read and write: the one that is exported as `memory`, or else the first. */
+export function hostMemory({ exports }: ModuleInfo): number {
+  return exports.find(({ name, kind }) => name === 'memory' && kind === 'memory')?.index ?? 0;
 }
 
 /** Throws KEDGE_MODULE_INVALID for what is no WebAssembly at all, or of another kind. */
@@ -152,9 +160,6 @@ class ModuleParser {
       cursor.skip(size);
       this.#section(id, new Cursor(this.#bytes, start, cursor.at));
     }
-    if (this.#memories.length > 1) {
-      throw unsupported('multiple memories');
-    }
     return {
       bytes: this.#bytes,
       sections: this.#sections,
@@ -162,7 +167,7 @@ class ModuleParser {
       imports: this.#imports,
       functions: this.#functions,
       importedFunctions: this.#importedFunctions,
-      memory: this.#memories[0],
+      memories: this.#memories,
       globals: this.#globals,
       exports: this.#exports,
       startFunction: this.#startFunction,
@@ -271,9 +276,7 @@ class ModuleParser {
 
   #segment(cursor: Cursor): void {
     const flags = cursor.u32();
-    if (flags === 2 && cursor.u32() !== 0) {
-      throw unsupported('multiple memories');
-    }
+    const memory = flags === 2 ? cursor.u32() : 0;
     const from = cursor.at;
     if (flags !== 1) {
       skipExpression(cursor);
@@ -282,7 +285,7 @@ class ModuleParser {
     const size = cursor.u32();
     const start = cursor.at;
     cursor.skip(size);
-    this.#data.push({ offset, start, end: cursor.at });
+    this.#data.push({ memory, offset, start, end: cursor.at });
   }
 }
 

@@ -2,9 +2,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { encodeCbor } from '../../../src/image/cbor.ts';
-import { FORMAT_VERSION, PRELUDE_SIZE } from '../../../src/image/format.ts';
+import { FORMAT_VERSION, PRELUDE_SIZE, versionFor } from '../../../src/image/format.ts';
 import type { SectionName } from '../../../src/image/format.ts';
-import { applyDelta } from '../../../src/image/memory-delta.ts';
+import { type Manifest, pagesOf } from '../../../src/image/manifest.ts';
+import { applyDelta, applyDeltas, collectDeltas } from '../../../src/image/memory-delta.ts';
 import { decodeImage, verifyImage } from '../../../src/image/reader.ts';
 import type { Section } from '../../../src/image/writer.ts';
 import { assemble, encodeSections } from '../../../src/image/writer.ts';
@@ -40,6 +41,28 @@ test('a guest comes back from its image as it was', async () => {
 
 test('equal guests give equal bytes', async () => {
   assert.deepEqual(await image(), await image());
+});
+
+test('a guest of several memories needs version 2, and one of one memory does with version 1', async () => {
+  const memories = [guestMemory(), new Uint8Array(3 * WASM_PAGE).fill(7, 100_000, 120_000), new Uint8Array()];
+  const initials = [INITIAL, new Uint8Array(WASM_PAGE), new Uint8Array()];
+  const memory = collectDeltas(memories, initials);
+  const manifest: Manifest = { ...MANIFEST, formatVersion: versionFor(2), otherMemories: [3, 0] };
+  const bytes = await image({ manifest, memory });
+  assert.equal(new DataView(bytes.buffer, bytes.byteOffset).getUint32(8, true), 2);
+  const decoded = await decodeImage(bytes);
+  assert.deepEqual(decoded.manifest, manifest);
+  const back = memories.map(({ length }, n) => {
+    const own = new Uint8Array(length);
+    own.set(initials[n] ?? []);
+    return own;
+  });
+  applyDeltas(decoded.memory, back, pagesOf(decoded.manifest));
+  assert.deepEqual(back, memories);
+  const older = await image({ manifest: { ...MANIFEST, formatVersion: versionFor(0) } });
+  assert.equal(new DataView(older.buffer, older.byteOffset).getUint32(8, true), 1);
+  assert.equal((await decodeImage(older)).manifest.formatVersion, 1);
+  await refused('too old', await image({ manifest: { ...manifest, formatVersion: 1 } }), 'formatVersion');
 });
 
 test('an image may leave its module out, and a guest may stand in its own code', async () => {
@@ -135,6 +158,8 @@ test('a manifest with right digests and wrong contents is refused, naming the fi
     ['publish.0.guestPort', { publish: [{ proto: 'tcp', outsidePort: 1, guestPort: 0 }] }],
     ['createdAt', { createdAt: 'yesterday' }],
     ['formatVersion', { formatVersion: 7 }],
+    ['formatVersion', { formatVersion: 1 }],
+    ['otherMemories.1', { otherMemories: [1, 65_537] }],
     ['module', { module: { ...MANIFEST.module, size: 100 } }],
     ['module', { module: { ...MANIFEST.module, sha256: '00'.repeat(32) } }],
   ];

@@ -2,7 +2,15 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
-import { applyDelta, collectDelta, DELTA_PAGE, packDelta, unpackDelta } from '../../../src/image/memory-delta.ts';
+import {
+  applyDelta,
+  applyDeltas,
+  collectDelta,
+  collectDeltas,
+  DELTA_PAGE,
+  packDelta,
+  unpackDelta,
+} from '../../../src/image/memory-delta.ts';
 
 const WASM_PAGE = 65_536;
 
@@ -49,6 +57,21 @@ test('memory that does not compress comes back over many chunks', async () => {
   }
   const back = await moved(memory, new Uint8Array(WASM_PAGE));
   assert.equal(Buffer.compare(back, memory), 0);
+});
+
+test('several memories come back, each as it was, and no run is in two', () => {
+  const memories = [4, 0, 1, 2].map((pages, n) => new Uint8Array(pages * WASM_PAGE).fill(n + 1));
+  const initials = memories.map(({ length }) => new Uint8Array(Math.min(length, WASM_PAGE)));
+  const pages = memories.map(({ length }) => length / WASM_PAGE);
+  const delta = collectDeltas(memories, initials);
+  const empty = (): Uint8Array[] => memories.map(({ length }) => new Uint8Array(length));
+  const back = empty();
+  applyDeltas(delta, back, pages);
+  assert.deepEqual(back, memories);
+  // One run from the first through to the third.
+  new DataView(delta.buffer).setUint32(8, 5 * (WASM_PAGE / DELTA_PAGE), true);
+  assert.throws(() => applyDeltas(delta, empty(), pages), INVALID);
+  assert.throws(() => applyDeltas(delta, empty(), [5, 0, 1, 1]), INVALID);
 });
 
 test('what the module makes itself costs nothing, and pages that became zero cost no data', () => {

@@ -35,18 +35,22 @@ export function speaker(text: string, stream: 1 | 2, code: number): Uint8Array {
 
 /**
  * A guest that prints `tick 0001`, `tick 0002` and so on, one each 20 ms, and for the rest sleeps. A tick that is missing or there
- * twice shows that it did not go on where it was.
+ * twice shows that it did not go on where it was. `several`: it counts in another memory than the one that host functions see, which
+ * grows to three pages.
  */
-export function ticker(): Uint8Array {
-  return wat(`(module
+export function ticker(several = false): Uint8Array {
+  const text = '(i32.const 16) "tick 0000\\n"';
+  return wat(
+    `(module
     (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
     (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
-    (memory (export "memory") 1)
-    (data (i32.const 0) "\\10\\00\\00\\00\\0a\\00\\00\\00")
-    (data (i32.const 16) "tick 0000\\n")
+    ${several ? `(memory 1) (data ${text})` : ''}
+    (memory $seen (export "memory") 1)
+    (data (memory $seen) (i32.const 0) "\\10\\00\\00\\00\\0a\\00\\00\\00")
+    (data (memory $seen) ${text})
     ;; A subscription at 64: the monotonic clock, 20 000 000 ns.
-    (data (i32.const 80) "\\01\\00\\00\\00")
-    (data (i32.const 88) "\\00\\2d\\31\\01")
+    (data (memory $seen) (i32.const 80) "\\01\\00\\00\\00")
+    (data (memory $seen) (i32.const 88) "\\00\\2d\\31\\01")
     (func (export "_start") (local $digit i32)
       (loop $again
         (drop (call $poll (i32.const 64) (i32.const 128) (i32.const 1) (i32.const 192)))
@@ -57,8 +61,12 @@ export function ticker(): Uint8Array {
             (i32.store8 (local.get $digit) (i32.const 48))
             (local.set $digit (i32.sub (local.get $digit) (i32.const 1)))
             (br_if $carry (i32.ge_u (local.get $digit) (i32.const 21))))))
+        ${several ? '(memory.copy $seen 0 (i32.const 16) (i32.const 16) (i32.const 10))' : ''}
+        ${several ? '(if (i32.lt_u (memory.size $seen) (i32.const 3)) (then (drop (memory.grow $seen (i32.const 2)))))' : ''}
         (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
-        (br $again))))`);
+        (br $again))))`,
+    ...(several ? ['--enable-multi-memory'] : []),
+  );
 }
 
 /** A guest that traps. */

@@ -50,6 +50,36 @@ describe('engines', () => {
     await b.client.stop('sealed');
   });
 
+  test('several memories move with a guest, between hosts and through an image', { timeout: 60_000 }, async () => {
+    await a.client.run(spec({ name: 'wide' }), ticker(true));
+    await lines(a, 'wide', 2);
+    await a.client.migrate('wide', b.socket, {});
+    await lines(b, 'wide', 2);
+    const parts: Uint8Array[] = [];
+    await b.client.checkpoint('wide', false, async (chunks) => {
+      for await (const chunk of chunks) parts.push(chunk);
+    });
+    const bytes = Buffer.concat(parts);
+    const image = await decodeImage(bytes);
+    assert.deepEqual([image.manifest.formatVersion, image.manifest.otherMemories], [2, [3]]);
+    const description = describeImage(image);
+    assert.match(description.stateHash ?? '', /^[0-9a-f]{64}$/u);
+    assert.match(imageText(description), /memory +1 \+ 3 pages/u);
+    const restore = (engine: string): Promise<unknown> =>
+      a.client.restore(bytes, { withoutFlows: false, engine, policy: 'loop' });
+    await assert.rejects(restore('wamr'), { code: 'KEDGE_MODULE_UNSUPPORTED', message: /multiple memories/u });
+    await restore('v8');
+    const all = [...(await lines(a, 'wide', 2))];
+    // What it counts stands in the memory that host functions cannot see.
+    const numbers = all.map((line) => Number(line.slice(5)));
+    assert.deepEqual(
+      numbers,
+      numbers.map((_, n) => (numbers[0] ?? NaN) + n),
+    );
+    assert.ok((numbers[0] ?? 0) > 3, `it went on, from ${numbers[0]}`);
+    await a.client.stop('wide');
+  });
+
   test('a module that an engine cannot run is refused by the name of the feature, before it is registered', async () => {
     const count = hosts.gateway.calls.length;
     const simd = wat(`(module (memory (export "memory") 1)

@@ -326,16 +326,24 @@ fn several_memories_and_extended_constants() {
           (import "env" "base" (global $base i32))
           (memory $a (export "a") 1)
           (memory $b (export "b") 1 3)
+          (memory $c (export "c") 0 9)
           (global $g (export "g") (mut i32) (i32.add (global.get $base) (i32.const 40)))
           (data (memory $b) (offset (i32.add (global.get $base) (i32.const 4))) "data")
+          (data $passive "for whom it concerns")
           (func (export "run") (param $n i32) (result i32)
             (loop $l
               (i32.store $a (i32.const 16) (i32.add (i32.load $b (i32.const 4)) (global.get $g)))
               (memory.copy $b $a (local.get $n) (i32.const 16) (i32.const 4))
               (drop (memory.grow $b (i32.const 1)))
+              (drop (memory.grow $c (i32.const 1)))
+              (memory.init $c $passive (i32.mul (local.get $n) (i32.const 4)) (local.get $n) (i32.const 5))
+              (memory.fill $a (i32.mul (local.get $n) (i32.const 50)) (local.get $n) (i32.const 20))
+              (memory.copy $b $c (i32.const 100) (i32.const 0) (i32.const 30))
+              (memory.copy $c $c (i32.const 200) (i32.const 1) (i32.const 30))
+              (i64.store16 $c offset=300 (local.get $n) (i64.load32_s $b (i32.const 101)))
               (global.set $g (i32.sub (global.get $g) (i32.const 3)))
               (br_if $l (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
-            (memory.size $b)))"#,
+            (i32.add (memory.size $b) (i32.mul (i32.const 10) (memory.size $c)))))"#,
         &[Val::I32(6)],
     );
 }

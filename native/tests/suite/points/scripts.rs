@@ -128,7 +128,7 @@ fn run(script: &str, text: &str, tally: &mut Tally) {
             continue;
         }
         let small = |memory: &wasmparser::MemoryType| memory.initial <= MOST_PAGES;
-        if !points::module::Module::read(bytes).is_ok_and(|module| module.memories.iter().all(small)) {
+        if !points::module::Module::read(bytes, None).is_ok_and(|module| module.memories.iter().all(small)) {
             continue;
         }
         let Some(plain) = Machine::try_plain(bytes) else { continue };
