@@ -6,7 +6,7 @@
 #   test-unit  those that need no root             bench      figures beside those of others
 #   test-e2e   those with network namespaces       build      dist/: JavaScript for machines without the sources
 #   native     the Rust addon                      examples   guests in C, compiled to build/examples/*.wasm
-#   programs   what benchmarks run, compiled to build/programs/*.wasm
+#   programs   what benchmarks and tests run, compiled to build/programs/*.wasm
 #   clean      removes all that was made
 
 # Places that are not on every PATH: Rust as rustup installs it, and the tools of root.
@@ -57,10 +57,10 @@ bench: setup programs
 # --- checking ---
 
 # Everything: prints failures as they come and ends in `N passed, N failed`.
-test: setup
+test: setup programs
 	@scripts/test.sh all
 
-test-unit: setup
+test-unit: setup programs
 	@scripts/test.sh unit
 
 test-e2e: setup

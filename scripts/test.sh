@@ -13,6 +13,11 @@ kind=${1:-all}
 passed=0 failed=0
 results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
+# Hundreds of processes of Node load the same sources; with their compiled form kept they start in half the time. Agents are
+# another user and keep theirs in a directory of their own.
+mkdir -m 1777 "$results/compiled"
+chmod 711 "$results"
+export NODE_COMPILE_CACHE=$results/compiled
 
 # add NAME STATUS: adds what NAME's run counted. A run that counted nothing, or failed without saying why, is one failure.
 add() {

@@ -1,33 +1,28 @@
 /**
  * Guests in images on disk, and what their peers do meanwhile: keep an idle connection alive for a minute with probes each second,
- * send on and on with a TCP_USER_TIMEOUT, try to connect. All at once, each with a guest of its own.
+ * send on and on with a TCP_USER_TIMEOUT, try to connect. All at once, each with a guest of its own; on V8, and going on on WAMR.
  */
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
-import { Hosts } from '../support/hosts.ts';
-import { PeerDriver } from '../support/peer-driver.ts';
+import { describe, test } from 'node:test';
 import { Download, socat } from '../support/peers.ts';
+import { BOTH, V8, type Route } from '../support/routes.ts';
+import { useScene } from '../support/scene.ts';
 import { patternHash } from '../support/stream.ts';
 import { ADDRESSES } from '../support/topology.ts';
 import { elapsed, waitFor } from '../support/wait.ts';
 
-let hosts: Hosts;
-let peer: PeerDriver;
-
-before(async () => {
-  hosts = await Hosts.up();
-  peer = new PeerDriver(hosts.topology);
-});
-after(async () => {
-  await hosts[Symbol.asyncDispose]();
-});
+const scene = useScene();
 
 describe('while the guest is in an image on disk', { timeout: 300_000, concurrency: true }, () => {
+  for (const route of [V8, BOTH]) describe(`on ${route.name}`, { concurrency: true }, () => frozen(route));
+});
+
+function frozen(route: Route): void {
   test('S29: a peer with a keepalive of 1 s lives through 60 s', async () => {
-    const guest = await hosts.run('chat', { publish: true });
+    const guest = await scene.hosts.run('chat', { publish: true, route });
     // Dead after 4 s without an answer.
     const keepalive = 'keepalive,keepidle=1,keepintvl=1,keepcnt=3';
-    const talk = socat(hosts.topology, 'peer', ADDRESSES.outside, guest.port, keepalive);
+    const talk = socat(scene.hosts.topology, 'peer', ADDRESSES.outside, guest.port, keepalive);
     talk.say('my name is Ada');
     await talk.hear(/Ada/);
     talk.say('remember the tide');
@@ -37,7 +32,8 @@ describe('while the guest is in an image on disk', { timeout: 300_000, concurren
       await elapsed(60_000);
       assert.ok(talk.running.running, talk.running.describe());
     });
-    assert.ok((await keepaliveProbes()) - probesBefore >= 50, 'a probe each second');
+    // Of two peers, one for each route, at about the same time.
+    assert.ok((await keepaliveProbes()) - probesBefore >= 80, 'a probe each second');
     talk.say('recall');
     await talk.hear(/remember the tide/);
     talk.say('bye');
@@ -46,11 +42,11 @@ describe('while the guest is in an image on disk', { timeout: 300_000, concurren
   });
 
   test('S30, S31: a peer with a TCP_USER_TIMEOUT of 3 s sends 100 KiB/s for 10 s', async () => {
-    const guest = await hosts.run('stream', { publish: true });
+    const guest = await scene.hosts.run('stream', { publish: true, route });
     const size = 3 * 1024 * 1024;
     // IPPROTO_TCP, TCP_USER_TIMEOUT, milliseconds.
     const socatOptions = 'setsockopt-int=6:18:3000';
-    const connection = await peer.connect({ address: ADDRESSES.outside, port: guest.port, socat: socatOptions });
+    const connection = await scene.peer.connect({ address: ADDRESSES.outside, port: guest.port, socat: socatOptions });
     await connection.say(`PUT ${size} 71\n`);
     await connection.send(71, size, 100 * 1024);
     await guest.untilFlow(({ bytesIn }) => bytesIn > 50 * 1024);
@@ -69,9 +65,9 @@ describe('while the guest is in an image on disk', { timeout: 300_000, concurren
   });
 
   test('S31: a peer that sends more than custody takes is stopped, and goes on after it', async () => {
-    const guest = await hosts.run('stream', { publish: true });
+    const guest = await scene.hosts.run('stream', { publish: true, route });
     const size = 24 * 1024 * 1024;
-    const connection = await peer.connect({ address: ADDRESSES.outside, port: guest.port });
+    const connection = await scene.connect(guest);
     await connection.say(`PUT ${size} 72\n`);
     await connection.send(72, size, 400 * 1024);
     await guest.untilFlow(({ bytesIn }) => bytesIn > 100 * 1024);
@@ -95,11 +91,11 @@ describe('while the guest is in an image on disk', { timeout: 300_000, concurren
   });
 
   test('S15: new connections to its listener wait, and are served after', async () => {
-    const guest = await hosts.run('stream', { publish: true });
+    const guest = await scene.hosts.run('stream', { publish: true, route });
     const size = 200_000;
     const url = (seed: number): string => `http://${ADDRESSES.outside}:${guest.port}/stream/${size}/${seed}`;
     const downloads = await guest.frozenDuring(async () => {
-      const started = [73, 74, 75].map((seed) => new Download(hosts.topology, 'peer', url(seed)));
+      const started = [73, 74, 75].map((seed) => new Download(scene.hosts.topology, 'peer', url(seed)));
       await waitFor(async () => (await waiting(guest.port)) === 3, { what: 'three SYNs to be on their way' });
       // Longer than a first SYN waits before it is sent again.
       await elapsed(1_500);
@@ -109,21 +105,21 @@ describe('while the guest is in an image on disk', { timeout: 300_000, concurren
     for (const [index, download] of downloads.entries())
       assert.deepEqual(await download.result(), { bytes: size, sha256: patternHash(73 + index, size) });
   });
-});
+}
 
 describe('after all that', () => {
   test('the peer counted no harm', async () => {
-    assert.deepEqual(await hosts.harm(), {});
+    await scene.noHarm();
   });
 });
 
 /** Keepalive probes the peer has sent since it is up. */
 async function keepaliveProbes(): Promise<number> {
-  return (await hosts.peerCounters())['TcpExtTCPKeepAlive'] ?? 0;
+  return (await scene.hosts.peerCounters())['TcpExtTCPKeepAlive'] ?? 0;
 }
 
 /** Connects of the peer to a port that are not answered yet. */
 async function waiting(port: number): Promise<number> {
-  const lines = await hosts.topology.run('peer', ['ss', '-H', '-tn', 'state', 'syn-sent', `dport = :${port}`]);
+  const lines = await scene.hosts.topology.run('peer', ['ss', '-H', '-tn', 'state', 'syn-sent', `dport = :${port}`]);
   return lines.split('\n').filter((line) => line !== '').length;
 }

@@ -6,11 +6,15 @@
  *     const download = curl(...port guest.port...);
  *     await guest.move();
  */
-import { join } from 'node:path';
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import type { EngineName } from '../../src/engine/engines.ts';
 import { Agent, type AgentOptions } from './agent.ts';
 import { AgentClient } from '../../src/migrate/client.ts';
-import type { MoveResult } from '../../src/migrate/protocol.ts';
+import type { MoveResult, RunSpec } from '../../src/migrate/protocol.ts';
 import { Gateway, type Flow, type FlowDetail, type GatewayOptions } from './gateway.ts';
+import { V8, engineAfter, type Route } from './routes.ts';
 import { HARM, difference, pick, readCounters, type Counters } from './nstat.ts';
 import { PROJECT, Topology, type TopologyOptions } from './topology.ts';
 import { waitFor, type WaitOptions } from './wait.ts';
@@ -26,6 +30,8 @@ export interface RunOptions {
   readonly publish?: boolean | number;
   readonly args?: readonly string[];
   readonly on?: HostName;
+  /** What executes it, here and after each move; V8 everywhere by default. */
+  readonly route?: Route;
 }
 
 export interface HostsOptions extends TopologyOptions {
@@ -63,26 +69,24 @@ export class Hosts {
     }
   }
 
-  /** Starts a guest with `kedge run`: an example by its name, or a module by its path. */
+  /** Starts a guest as `kedge run --detach` does: an example by its name, or a module by its path. */
   async run(module: string, options: RunOptions = {}): Promise<MovingGuest> {
-    const { name = `guest-${this.#guests}`, publish = false, args = [], on = 'a' } = options;
+    const { name = `guest-${this.#guests}`, publish = false, args = [], on = 'a', route = V8 } = options;
     const number = this.#guests++;
     const port = typeof publish === 'number' ? publish : FIRST_PORT + number;
     const listens = publish !== false;
     const file = module.endsWith('.wasm') ? module : join(PROJECT, 'build', 'examples', `${module}.wasm`);
-    const published = listens ? ['--publish', String(port)] : [];
-    const command = [
-      'run',
-      '--detach',
-      '--name',
+    const spec: RunSpec = {
       name,
-      ...published,
-      file,
-      ...(listens ? [String(port)] : []),
-      ...args,
-    ];
-    await this.agents[on].cli(command, { timeout: PATIENCE });
-    const guest = new MovingGuest(this, name, port, on);
+      engine: route.engines[0],
+      publish: listens ? [{ proto: 'tcp', outsidePort: port, guestPort: port }] : [],
+      dirs: [],
+      env: {},
+      moduleName: basename(file),
+      args: [...(listens ? [String(port)] : []), ...args],
+    };
+    await this.clients[on].run(spec, await readFile(file));
+    const guest = new MovingGuest(this, name, port, on, route);
     if (listens) await guest.hasSaid(/listening|ready/);
     return guest;
   }
@@ -140,13 +144,15 @@ export class MovingGuest {
   readonly port: number;
   readonly hosts: Hosts;
   readonly moves: Move[] = [];
+  readonly route: Route;
   place: HostName;
 
-  constructor(hosts: Hosts, name: string, port: number, place: HostName) {
+  constructor(hosts: Hosts, name: string, port: number, place: HostName, route: Route) {
     this.hosts = hosts;
     this.name = name;
     this.port = port;
     this.place = place;
+    this.route = route;
   }
 
   get #agent(): Agent {
@@ -157,8 +163,14 @@ export class MovingGuest {
     return this.place === 'a' ? 'b' : 'a';
   }
 
-  /** Moves it to the other host with `kedge migrate`, and to another engine where one is named. */
-  async move(engine?: string): Promise<void> {
+  /** The engine after the move that is being made, unless it stays the same. */
+  get #next(): { readonly engine?: EngineName } {
+    return this.route.engines.length === 1 ? {} : { engine: engineAfter(this.route, this.moves.length + 1) };
+  }
+
+  /** Moves it to the other host with `kedge migrate`, and to the next engine of its route. */
+  async move(): Promise<void> {
+    const { engine } = this.#next;
     await this.#timed(async () => {
       const to = this.hosts.agents[this.#other].socket;
       const how = engine === undefined ? [] : ['--engine', engine];
@@ -170,7 +182,8 @@ export class MovingGuest {
   /** As {@link move}, through the agent's own protocol. */
   async moveQuickly(): Promise<MoveResult> {
     const client = this.hosts.clients[this.place];
-    const result = await this.#timed(() => client.migrate(this.name, this.hosts.agents[this.#other].socket));
+    const how = this.#next;
+    const result = await this.#timed(() => client.migrate(this.name, this.hosts.agents[this.#other].socket, how));
     this.place = this.#other;
     return result;
   }
@@ -182,9 +195,10 @@ export class MovingGuest {
     return file;
   }
 
-  /** Continues it with `kedge restore` on the other host, or where it is told. */
+  /** Continues it with `kedge restore` on the other host, or where it is told, on the next engine of its route. */
   async restore(file: string, on: HostName = this.#other): Promise<void> {
-    await this.hosts.agents[on].cli(['restore', '--detach', file], { timeout: PATIENCE });
+    const how = this.route.engines.length === 1 ? [] : ['--engine', engineAfter(this.route, this.moves.length)];
+    await this.hosts.agents[on].cli(['restore', '--detach', ...how, file], { timeout: PATIENCE });
     this.place = on;
   }
 
@@ -201,6 +215,12 @@ export class MovingGuest {
     const result = await work();
     this.moves.push({ from, to: Date.now() });
     return result;
+  }
+
+  /** It is executed by what its route says. */
+  async isOnItsEngine(): Promise<void> {
+    const guests = await this.hosts.clients[this.place].list();
+    assert.equal(guests.find(({ name }) => name === this.name)?.engine, engineAfter(this.route, this.moves.length));
   }
 
   /** What it printed on the host where it is (`kedge logs`). */

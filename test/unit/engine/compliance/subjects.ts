@@ -33,7 +33,8 @@ export function routeName(route: Route): string {
   return [...new Set([...route, route[0]])].map(({ name }) => name).join(' and ');
 }
 
-function subject(name: EngineName, policy: Policy): Subject {
+/** A place: an engine with a policy. */
+export function subject(name: EngineName, policy: Policy): Subject {
   const engine = ENGINES[name];
   return {
     name: `${name}, ${policy}`,
