@@ -1,0 +1,68 @@
+/**
+ * How fast a large guest becomes an image in memory: one GiB of pages that hold noise, of which no byte can be left out or
+ * compressed. From the guest that stands still to all bytes of its image, with their digests, in memory of the image's own.
+ * Beside it, in turns: a plain copy of the guest's memory to fresh memory.
+ *
+ *     bin/node bench/snapshot.ts [--rounds N]
+ *
+ * Writes bench/results/snapshot-throughput.json.
+ */
+import { parseArgs } from 'node:util';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { LocalGuest, LocalProgram } from './guest/local.ts';
+import { source } from './guest/programs.ts';
+import { QUICK, report, result } from './harness.ts';
+
+const MEBIBYTES = QUICK ? 16 : 1024;
+
+/** What the rounds before have left is given back. */
+function collector(): () => void {
+  setFlagsFromString('--expose-gc');
+  return runInNewContext('gc') as () => void;
+}
+
+export async function snapshotBenchmark(rounds = QUICK ? 1 : 7): Promise<void> {
+  const program = new LocalProgram('v8', 'heap', source('heap'), [String(MEBIBYTES), '100', '1']);
+  const guest = new LocalGuest(program);
+  guest.stopAfter('filled');
+  const gc = collector();
+  const speed = (bytes: number, since: number): number => bytes / (performance.now() - since) / 1e6;
+  const ours: number[] = [];
+  const copies: number[] = [];
+  for (let round = -1; round < rounds; round += 1) {
+    gc();
+    const start = performance.now();
+    const chunks = await guest.checkpoint(undefined);
+    const snapshot = speed(guest.instance.memory().length, start);
+    const size = chunks.reduce((sum, { length }) => sum + length, 0);
+    if (size < MEBIBYTES * 1024 * 1024) throw new Error(`the image has only ${size} bytes`);
+    chunks.length = 0;
+    gc();
+    const before = performance.now();
+    const copy = guest.instance.memory().slice();
+    const copied = speed(copy.length, before);
+    if (round < 0) continue;
+    ours.push(snapshot);
+    copies.push(copied);
+  }
+  guest.close();
+  await report(
+    'snapshot-throughput',
+    result(
+      {
+        name: `snapshot of ${MEBIBYTES} MiB of noise to memory`,
+        unit: 'GB/s',
+        baselineName: 'a copy of the same bytes',
+      },
+      ours,
+      copies,
+      { series: ours, copies },
+    ),
+  );
+}
+
+if (import.meta.main) {
+  const { values } = parseArgs({ options: { rounds: { type: 'string', default: '7' } } });
+  await snapshotBenchmark(Number(values.rounds));
+}
