@@ -9,20 +9,33 @@
  *     16   4  number of sections
  *     20   4  length of the manifest
  *     24   8  first bytes of SHA-256 over what is before: lengths can be trusted before anything is read by them
- *     32  48  for each section: kind, 0 (4 bytes each), length (8), SHA-256 (32)
+ *     32  48  for each section: kind, 0 (4 bytes each), length (8), digest (32)
  *      …      manifest, CBOR
  *      …  32  SHA-256 over everything before it
  *      …      the sections in the table's order, without gaps; nothing follows
  *
- * So every byte is covered by a digest, and a stream can be checked while it comes. A reader knows the whole length after the
+ * A section's digest is SHA-256 over the SHA-256 of each mebibyte of it, the last of which may be short; in version 1 it is SHA-256
+ * over all of it. So every byte is covered by a digest, and a stream can be checked while it comes. A reader knows the whole length after the
  * head. Digests are against damage, not against forgery: what a section holds is checked again where it is used.
  */
+import { type SectionDigest, sha256, sha256OfPieces } from './digest.ts';
 
 /** Not text, damaged by whatever changes line ends: the idea of PNG (RFC 2083 §12.11). */
 export const MAGIC = Uint8Array.of(0x89, 0x4b, 0x45, 0x44, 0x47, 0x45, 0x0d, 0x0a);
 
-/** Raised when a reader of the version before could not read it. */
-export const FORMAT_VERSION = 1;
+/** What is written. Raised when a reader of the version before could not read it. */
+export const FORMAT_VERSION = 2;
+
+/** All versions that are read, and how their sections are digested. */
+const SECTION_DIGESTS = new Map<number, SectionDigest>([
+  [1, sha256],
+  [2, sha256OfPieces],
+]);
+
+/** Undefined for a version that there is not. */
+export function sectionDigest(version: number): SectionDigest | undefined {
+  return SECTION_DIGESTS.get(version);
+}
 
 export const PRELUDE_SIZE = 32;
 export const PRELUDE_DIGEST_AT = 24;

@@ -16,7 +16,8 @@ const Text = Type.String({ maxLength: 1024 * 1024 });
 const OCTET = '(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])';
 
 export const Manifest = Closed({
-  formatVersion: Type.Literal(FORMAT_VERSION),
+  /** The head's. */
+  formatVersion: Type.Integer({ minimum: 1, maximum: FORMAT_VERSION }),
   /** The Kedge that wrote it. */
   kedgeVersion: Text,
   /** ISO 8601, UTC. */
