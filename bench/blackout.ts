@@ -12,7 +12,7 @@ import { readTcp } from '../test/support/fields.ts';
 import { Gateway } from '../test/support/gateway.ts';
 import { ADDRESSES, PROJECT, Topology } from '../test/support/topology.ts';
 import { waitFor } from '../test/support/wait.ts';
-import { QUICK, report, result } from './harness.ts';
+import { percentile, QUICK, report, result } from './harness.ts';
 
 const MOVES = QUICK ? 2 : 40;
 /** The first moves compile what is not compiled yet on either host. */
@@ -25,11 +25,6 @@ const PORT = 7000;
 const BETWEEN = 1000;
 
 type Stretch = { readonly from: number; readonly to: number };
-
-function percentile(values: readonly number[], p: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.ceil(sorted.length * p) - 1)] ?? NaN;
-}
 
 export async function blackoutBenchmark(): Promise<void> {
   await using topology = await Topology.up();

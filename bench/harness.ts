@@ -99,6 +99,12 @@ export function median(values: readonly number[]): number {
     : ((sorted[middle - 1] ?? NaN) + (sorted[middle] ?? NaN)) / 2;
 }
 
+/** The smallest value that a share `p` of all does not exceed. */
+export function percentile(values: readonly number[], p: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.max(0, Math.ceil(sorted.length * p) - 1))] ?? NaN;
+}
+
 /**
  * KEDGE_BENCH=quick: every benchmark once and small, to see that it works; no figure of it says anything. KEDGE_BENCH_RESULTS: a
  * directory in the place of bench/results.

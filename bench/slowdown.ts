@@ -10,10 +10,10 @@ import process from 'node:process';
 import { parseArgs } from 'node:util';
 import { Guest, Program } from './guest/guest.ts';
 import { PROGRAMS, source, withAsyncify, withPoints } from './guest/programs.ts';
-import { median, report, type Result } from './harness.ts';
+import { median, QUICK, report, type Result } from './harness.ts';
 
 /** Milliseconds that a form runs before it is measured, so that all that is hot is optimised. */
-const WARM = 500;
+const WARM = QUICK ? 0 : 500;
 
 type Form = { readonly name: string; readonly bytes: number; readonly program: Program; readonly times: number[] };
 type Expected = { output: string | undefined };
@@ -37,7 +37,7 @@ function run({ name, program }: Form, size: number, expected: Expected): number 
 
 function warm(form: Form, size: number, expected: Expected): void {
   const end = performance.now() + WARM;
-  for (let runs = 0; runs < 3 || performance.now() < end; runs += 1) run(form, size, expected);
+  for (let runs = 0; runs < (QUICK ? 0 : 3) || performance.now() < end; runs += 1) run(form, size, expected);
 }
 
 export function geometricMean(values: readonly number[]): number {
@@ -110,7 +110,10 @@ export function toPlain(
 }
 
 /** Measures all programs and writes `slowdown-v8.json` and `code-size.json`. */
-export async function slowdownBenchmark(rounds = 9, only: readonly string[] = []): Promise<void> {
+export async function slowdownBenchmark(
+  rounds = QUICK ? 1 : 9,
+  only: readonly string[] = QUICK ? ['fib'] : [],
+): Promise<void> {
   const rows: Row[] = [];
   for (const [name, size] of PROGRAMS)
     if (only.length === 0 || only.includes(name)) rows.push(await measure(name, size, rounds));

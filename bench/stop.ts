@@ -1,153 +1,132 @@
 /**
- * How long a running guest takes to stop after another thread asked for it, by policy, and what each policy costs. Engine: V8.
+ * How long guests take to stop: from the request in the agent's thread until that thread knows that the guest stands still, all its
+ * frames being with the host. Guests as an agent keeps them, each in a worker thread; those that compute, and those that are
+ * blocked in a host call. On V8 and on WAMR, policy `loop`.
  *
- *     bin/node bench/stop.ts [--stops N]
+ *     bin/node bench/stop.ts [--stops N] [--only NAME,NAME]
  *
- * The time is from just before the flag is written to the return of the outermost frame, all frames being with the host by
- * then. Writes bench/results/{time-to-stop,policies}.json.
+ * Beside it, in turns with the stops: a thread that sleeps in `Atomics.wait`, is woken, and sends a message. Writes
+ * bench/results/time-to-stop-{v8,wamr}.json.
  */
-import process from 'node:process';
+import { once } from 'node:events';
+import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Worker } from 'node:worker_threads';
-import { Guest, Program, stopMemory } from './guest/guest.ts';
-import { type Policy, PROGRAMS, source, withPoints } from './guest/programs.ts';
-import { median, report } from './harness.ts';
-import { geometricMean, rounded, spent } from './slowdown.ts';
+import type { EngineName } from '../src/engine/engines.ts';
+import { type Hosted, host } from './guest/hosted.ts';
+import { LONG, source } from './guest/programs.ts';
+import { median, percentile, QUICK, report } from './harness.ts';
+import { rounded } from './slowdown.ts';
 
-/** `call` has no polls at all, and stops only where a host call does. */
-const POLICIES: readonly Policy[] = ['call', 'function', 'loop', 'loop-all', 'instruction'];
-/** Too large for a poll at each instruction. */
-const LARGE: ReadonlySet<string> = new Set(['lua', 'sqlite']);
 /** Milliseconds that a guest runs until it is asked to stop: at least, and how much more at most. */
 const LEAST = 1;
-const MORE = 10;
-const ROUNDS = 3;
+const MORE = 8;
+const CALLS = ['accept', 'recv', 'poll'] as const;
 
-/** Asks guests to stop from another thread. */
-class Stopper {
-  readonly flag = stopMemory();
-  readonly #asked = new BigInt64Array(new SharedArrayBuffer(8));
-  readonly #worker = new Worker(new URL('guest/stopper.ts', import.meta.url), {
-    workerData: { flag: this.flag, asked: this.#asked.buffer },
-  });
+/** Something to compare a stop with. */
+export class Answering {
+  readonly #word = new Int32Array(new SharedArrayBuffer(4));
+  readonly #worker = new Worker(new URL('guest/answering.ts', import.meta.url), { workerData: this.#word.buffer });
 
-  ask(): void {
-    this.#worker.postMessage(LEAST + Math.random() * MORE);
-  }
-
-  /** Microseconds since the flag was set. */
-  since(): number {
-    return Number(process.hrtime.bigint() - Atomics.load(this.#asked, 0)) / 1000;
+  /** Microseconds from waking the thread until its message is here. */
+  async ask(): Promise<number> {
+    const start = performance.now();
+    Atomics.store(this.#word, 0, 1);
+    Atomics.notify(this.#word, 0);
+    await once(this.#worker, 'message');
+    return (performance.now() - start) * 1000;
   }
 
   async end(): Promise<void> {
-    await this.#worker.terminate();
+    const ended = once(this.#worker, 'exit');
+    Atomics.store(this.#word, 0, 2);
+    Atomics.notify(this.#word, 0);
+    await ended;
   }
 }
 
-/** Stops a program again and again; it starts anew when it has ended. Microseconds of each stop. */
-function stops(program: Program, size: number, stopper: Stopper, count: number): number[] {
+/** Microseconds of each stop; Infinity when the guest did not stop within its limit. */
+export async function stops(hosted: Hosted, count: number, between: () => Promise<void>): Promise<number[]> {
   const times: number[] = [];
-  let guest = new Guest(program, [String(size)], stopper.flag);
-  let fresh = true;
-  let asked = false;
   while (times.length < count) {
-    if (!asked) stopper.ask();
-    asked = true;
-    const start = process.hrtime.bigint();
-    const ended: boolean = fresh ? guest.start() : guest.resume();
-    if (!ended) {
-      const since = stopper.since();
-      // Asked between two runs: that says nothing about the guest.
-      if (since < Number(process.hrtime.bigint() - start) / 1000) times.push(since);
-      guest.request(false);
-      asked = false;
+    const guest = await host(hosted);
+    try {
+      // A program that has ended starts anew.
+      while (times.length < count && guest.state.name === 'running') {
+        await pause(LEAST + Math.random() * MORE);
+        const start = performance.now();
+        const how = await guest.stop().catch(() => 'stuck' as const);
+        const elapsed = (performance.now() - start) * 1000;
+        if (how === 'ended') break;
+        times.push(how === 'stopped' ? elapsed : Infinity);
+        await between();
+        if (how === 'stopped') await guest.resume();
+      }
+    } finally {
+      await guest.destroy();
     }
-    fresh = ended;
-    if (ended) guest = new Guest(program, [String(size)], stopper.flag);
   }
   return times;
 }
 
-function quantile(sorted: readonly number[], share: number): number {
-  return rounded(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? NaN);
+export type Spread = { readonly p50: number; readonly p99: number; readonly max: number };
+
+export function spread(times: readonly number[]): Spread {
+  return {
+    p50: rounded(percentile(times, 0.5)),
+    p99: rounded(percentile(times, 0.99)),
+    max: rounded(percentile(times, 1)),
+  };
 }
 
-type Cost = { readonly time: number; readonly size: number; readonly program: Program };
-
-/** Time and size of a program under a policy, over those of the plain module. */
-function cost(name: string, size: number, policy: Policy): Cost {
-  const plain = source(name);
-  const bytes = withPoints(plain, policy, 'memory');
-  const forms = [new Program(plain), new Program(bytes)] as const;
-  const times: [number[], number[]] = [[], []];
-  for (let round = -2; round < ROUNDS; round += 1)
-    forms.forEach((form, index) => {
-      const elapsed = spent(() => new Guest(form, [String(size)]).start());
-      if (round >= 0) times[index]?.push(elapsed);
-    });
-  return { time: median(times[1]) / median(times[0]), size: bytes.length / plain.length, program: forms[1] };
-}
-
-export async function stopBenchmark(count = 100): Promise<void> {
-  const stopper = new Stopper();
-  const rows: Record<string, unknown>[] = [];
-  for (const policy of POLICIES) {
-    const times: number[] = [];
-    const costs: Cost[] = [];
-    const worst: Record<string, number> = {};
-    for (const [name, size] of PROGRAMS) {
-      if (policy === 'instruction' && LARGE.has(name)) continue;
-      const measured = cost(name, size, policy);
-      costs.push(measured);
-      // Under `function` a program stops only in functions that call themselves.
-      if (policy === 'call' || policy === 'function') continue;
-      const own = stops(measured.program, size, stopper, count);
-      worst[name] = rounded(Math.max(...own));
-      times.push(...own);
-    }
-    const sorted = times.toSorted((a, b) => a - b);
-    const figures = {
-      p50: quantile(sorted, 0.5),
-      p99: quantile(sorted, 0.99),
-      most: quantile(sorted, 1),
-    };
-    const row = {
-      policy,
-      time: rounded(geometricMean(costs.map(({ time }) => time))),
-      size: rounded(geometricMean(costs.map(({ size }) => size))),
-      ...(times.length === 0 ? {} : { microseconds: figures, stops: times.length }),
-    };
-    rows.push(row);
-    process.stdout.write(`${JSON.stringify(row)}\n`);
-    if (policy !== 'loop') continue;
-    await report('time-to-stop', {
-      name: 'request to stopped of a guest that computes (policy loop) on V8, 99th percentile',
-      unit: 'µs',
-      runs: times.length,
-      ours: figures.p99,
-      baseline: 1000,
-      baselineName: 'asked for',
-      ratio: rounded(figures.p99 / 1000),
-      ...figures,
-      worst,
-    });
-  }
-  await stopper.end();
-  const loop = rows.find((row) => row['policy'] === 'loop') as { time: number };
-  await report('policies', {
-    name: 'policies of the stable-point pass on V8 (loop against none)',
-    unit: '× the plain module',
-    runs: ROUNDS,
-    ours: loop.time,
-    baseline: 1,
-    baselineName: 'not instrumented',
-    ratio: loop.time,
-    policies: rows,
+async function stopsOn(engine: EngineName, count: number, only: readonly string[] | undefined): Promise<void> {
+  const answering = new Answering();
+  await answering.ask();
+  const answers: number[] = [];
+  const between = async (): Promise<void> => {
+    answers.push(await answering.ask());
+  };
+  const rows: { readonly guest: string; readonly times: readonly number[] }[] = [];
+  const measure = async (guest: string, hosted: Omit<Hosted, 'engine' | 'policy'>): Promise<void> => {
+    if (only !== undefined && !only.includes(guest)) return;
+    const times = await stops({ engine, policy: 'loop', ...hosted }, count, between);
+    rows.push({ guest, times });
+    process.stdout.write(`${engine} ${guest}: ${JSON.stringify(spread(times))}\n`);
+  };
+  for (const [name, size] of LONG) await measure(name, { module: source(name), args: [String(size)] });
+  const running = rows.flatMap(({ times }) => times);
+  for (const call of CALLS) await measure(call, { module: source('blocked'), args: [call], until: 'waiting' });
+  const blocked = rows.flatMap(({ guest, times }) => ((CALLS as readonly string[]).includes(guest) ? times : []));
+  await answering.end();
+  const all = rows.flatMap(({ times }) => times);
+  const ours = percentile(all, 0.99);
+  const baseline = percentile(answers, 0.99);
+  await report(`time-to-stop-${engine}`, {
+    name: `request to stopped (policy loop) on ${engine}, 99th percentile`,
+    unit: 'µs',
+    runs: all.length,
+    ours: rounded(ours),
+    baseline: rounded(baseline),
+    baselineName: 'a sleeping thread is woken and sends a message, 99th percentile',
+    ratio: rounded(ours / baseline),
+    running: spread(running),
+    blocked: spread(blocked),
+    /** Of each guest the first, when nothing is warm. */
+    first: rounded(median(rows.map(({ times }) => times[0] ?? NaN))),
+    answers: spread(answers),
+    guests: rows.map(({ guest, times }) => ({ guest, ...spread(times) })),
   });
 }
 
+export async function stopBenchmark(
+  count = QUICK ? 3 : 100,
+  only = QUICK ? ['nbody', 'poll'] : undefined,
+): Promise<void> {
+  await stopsOn('v8', count, only);
+  await stopsOn('wamr', count, only);
+}
+
 if (import.meta.main) {
-  const { values } = parseArgs({ options: { stops: { type: 'string', default: '100' } } });
-  await stopBenchmark(Number(values.stops));
+  const { values } = parseArgs({ options: { stops: { type: 'string', default: '100' }, only: { type: 'string' } } });
+  await stopBenchmark(Number(values.stops), values.only?.split(','));
 }

@@ -27,7 +27,14 @@ const ASKED: Readonly<Record<string, { readonly text: string; readonly reached: 
   'slowdown-v8': { text: '≤ 1.15', reached: ({ ratio }) => ratio <= 1.15 },
   'slowdown-resumed': { text: '≤ 1.20', reached: ({ ratio }) => ratio <= 1.2 },
   'code-size': { text: '≤ 2.5', reached: ({ ratio }) => ratio <= 2.5 },
-  'time-to-stop': { text: '≤ 1000 µs', reached: ({ ours }) => ours <= 1000 },
+  'slowdown-wamr': { text: '≤ 1.25', reached: ({ ratio }) => ratio <= 1.25 },
+  'time-to-stop-v8': { text: '≤ 1000 µs', reached: ({ ours }) => ours <= 1000 },
+  'time-to-stop-wamr': { text: '≤ 1000 µs', reached: ({ ours }) => ours <= 1000 },
+  checkpoint: { text: '≤ 1 ms', reached: ({ ours }) => ours <= 1 },
+  restore: { text: '≤ 1 ms', reached: ({ ours }) => ours <= 1 },
+  'image-size': { text: '≤ 16 KiB', reached: ({ ours }) => ours <= 16 },
+  'image-size-heap': { text: 'ratio ≤ 1.05', reached: ({ ratio }) => ratio <= 1.05 },
+  'snapshot-throughput': { text: '≥ 1.5 GB/s', reached: ({ ours }) => ours >= 1.5 },
   blackout: { text: '≤ 30 ms', reached: ({ ours }) => ours <= 30 },
 };
 

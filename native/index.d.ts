@@ -274,3 +274,15 @@ export interface InstrumentOptions {
  * when it uses a feature that the pass does not cover; the message has the feature's name and the byte offset.
  */
 export function instrument(module: Uint8Array, options?: InstrumentOptions): Uint8Array;
+
+/**
+ * Runs of 4 KiB pages of `memory` that differ from `initial`, beyond whose end all is zero: first page, count, and 0 for pages that
+ * became zero or 1 for data, of each. Nobody may write to either meanwhile. Throws when a length is not whole pages.
+ */
+export function deltaRuns(memory: Uint8Array, initial: Uint8Array): Uint32Array;
+
+/** Copies the data runs of `memory` one after the other to `into`, from byte `at` to its very end; 0, or `-EINVAL` when they do not fit. */
+export function deltaCopy(memory: Uint8Array, runs: Uint32Array, into: Uint8Array, at: number): number;
+
+/** SHA-256 over the SHA-256 of each mebibyte of the parts' bytes, one part after the other; the last may be short. */
+export function pieceDigest(parts: readonly Uint8Array[]): Uint8Array;

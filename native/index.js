@@ -60,4 +60,7 @@ export const {
   wamrWriteFlag,
   wamrVersion,
   instrument,
+  deltaRuns,
+  deltaCopy,
+  pieceDigest,
 } = load();

@@ -23,6 +23,42 @@ export const PROGRAMS: readonly (readonly [name: string, size: number])[] = [
   ['sqlite', 12_000],
 ];
 
+/** Sizes with which they run long enough to be stopped a hundred times. */
+export const LONG: readonly (readonly [name: string, size: number])[] = [
+  ['nbody', 20_000_000],
+  ['fannkuch', 11],
+  ['mandelbrot', 3000],
+  ['binary-trees', 18],
+  ['matmul', 1200],
+  ['sieve', 40_000_000],
+  ['mix', 30_000],
+  ['sort', 2_000_000],
+  ['queens', 16],
+  ['sha256', 300],
+  ['spectral-norm', 4000],
+  ['fib', 44],
+  ['lua', 160],
+  ['sqlite', 200_000],
+];
+
+/** Sizes for an interpreter: a run of the plain module takes some tenths of a second there. */
+export const SHORT: readonly (readonly [name: string, size: number])[] = [
+  ['nbody', 100_000],
+  ['fannkuch', 9],
+  ['mandelbrot', 300],
+  ['binary-trees', 12],
+  ['matmul', 180],
+  ['sieve', 600_000],
+  ['mix', 150],
+  ['sort', 30_000],
+  ['queens', 12],
+  ['sha256', 2],
+  ['spectral-norm', 260],
+  ['fib', 33],
+  ['lua', 3],
+  ['sqlite', 2500],
+];
+
 export type Policy = 'call' | 'function' | 'loop' | 'loop-all' | 'instruction';
 
 export function source(name: string): Uint8Array<ArrayBuffer> {

@@ -9,30 +9,40 @@
  *     16   4  number of sections
  *     20   4  length of the manifest
  *     24   8  first bytes of SHA-256 over what is before: lengths can be trusted before anything is read by them
- *     32  48  for each section: kind, 0 (4 bytes each), length (8), SHA-256 (32)
+ *     32  48  for each section: kind, 0 (4 bytes each), length (8), digest (32)
  *      …      manifest, CBOR
  *      …  32  SHA-256 over everything before it
  *      …      the sections in the table's order, without gaps; nothing follows
  *
- * So every byte is covered by a digest, and a stream can be checked while it comes. A reader knows the whole length after the
+ * A section's digest is SHA-256 over the SHA-256 of each mebibyte of it, the last of which may be short; in version 1 it is SHA-256
+ * over all of it. So every byte is covered by a digest, and a stream can be checked while it comes. A reader knows the whole length after the
  * head. Digests are against damage, not against forgery: what a section holds is checked again where it is used.
  */
+import { type SectionDigest, sha256, sha256OfPieces } from './digest.ts';
 
 /** Not text, damaged by whatever changes line ends: the idea of PNG (RFC 2083 §12.11). */
 export const MAGIC = Uint8Array.of(0x89, 0x4b, 0x45, 0x44, 0x47, 0x45, 0x0d, 0x0a);
 
-/** What an image may hold that a reader of the version before could not read. A writer takes the first that is enough. */
-const VERSIONS = {
-  1: 'a guest with one memory',
-  2: 'a guest with several memories: `otherMemories` of the manifest',
-} as const;
+/** What is written. Raised when a reader of the version before could not read it. */
+export const FORMAT_VERSION = 2;
 
-/** The newest that there is. */
-export const FORMAT_VERSION = 2 satisfies keyof typeof VERSIONS;
+/** Memories of a module: what WebAssembly's validators agree on. */
+export const MAX_MEMORIES = 100;
 
-/** The version for a guest that has so many memories beside the first. */
-export function versionFor(otherMemories: number): keyof typeof VERSIONS {
-  return otherMemories === 0 ? 1 : 2;
+/** All versions that are read: how their sections are digested, and how many memories a guest may have. */
+const VERSIONS = new Map<number, { readonly digest: SectionDigest; readonly memories: number }>([
+  [1, { digest: sha256, memories: 1 }],
+  [2, { digest: sha256OfPieces, memories: MAX_MEMORIES }],
+]);
+
+/** Undefined for a version that there is not. */
+export function sectionDigest(version: number): SectionDigest | undefined {
+  return VERSIONS.get(version)?.digest;
+}
+
+/** Memories that a guest in an image of a version may have. */
+export function mostMemories(version: number): number {
+  return VERSIONS.get(version)?.memories ?? 0;
 }
 
 export const PRELUDE_SIZE = 32;
@@ -76,5 +86,3 @@ export const MAX_IMAGE = 6 * 1024 ** 3;
 export const MAX_MODULE = 256 * 1024 * 1024;
 /** Pages of 64 KiB in a 32-bit linear memory. */
 export const MAX_MEMORY_PAGES = 65_536;
-/** Memories of a module: what WebAssembly's validators agree on. */
-export const MAX_MEMORIES = 100;

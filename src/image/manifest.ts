@@ -5,7 +5,7 @@ import { POLICIES } from '../engine/engine.ts';
 import { KedgeError } from '../errors.ts';
 import { Publish } from '../gateway/admin/schema.ts';
 import { checkShape } from './shape.ts';
-import { FORMAT_VERSION, MAX_MEMORIES, MAX_MEMORY_PAGES, MAX_MODULE, versionFor } from './format.ts';
+import { FORMAT_VERSION, MAX_MEMORIES, MAX_MEMORY_PAGES, MAX_MODULE, mostMemories } from './format.ts';
 
 export { Publish };
 
@@ -18,6 +18,7 @@ const Pages = Type.Integer({ minimum: 0, maximum: MAX_MEMORY_PAGES });
 const OCTET = '(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])';
 
 export const Manifest = Closed({
+  /** The head's. */
   formatVersion: Type.Integer({ minimum: 1, maximum: FORMAT_VERSION }),
   /** The Kedge that wrote it. */
   kedgeVersion: Text,
@@ -66,7 +67,7 @@ export function pagesOf({ memoryPages, otherMemories = [] }: Manifest): readonly
  */
 export function checkManifest(value: unknown, version: number): Manifest {
   const manifest = checkShape(Manifest, value, 'manifest');
-  if (manifest.formatVersion !== version || version < versionFor(manifest.otherMemories?.length ?? 0)) {
+  if (manifest.formatVersion !== version || pagesOf(manifest).length > mostMemories(version)) {
     throw new KedgeError('KEDGE_IMAGE_INVALID', "the image's manifest.formatVersion is not that of what it holds");
   }
   return manifest;

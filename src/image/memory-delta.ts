@@ -12,19 +12,27 @@ import { promisify } from 'node:util';
 import { constants, zstdCompress, zstdCompressSync, zstdDecompress, zstdDecompressSync } from 'node:zlib';
 import type { ZstdOptions } from 'node:zlib';
 import { KedgeError } from '../errors.ts';
+import { native } from '../native.ts';
 
 export const DELTA_PAGE = 4096;
 const WASM_PAGE = 65_536;
-/** Equal stretches are skipped in pieces of this size. */
-const STRIDE = 64 * DELTA_PAGE;
 const CHUNK = 1024 * 1024;
 const CHUNK_HEAD = 8;
 /** Chunks compressed at a time, in threads of their own. */
 const PARALLEL = 4;
 /** Below this, compression takes longer than it saves. */
 const COMPRESS_FROM = 4096;
-const RUN_SIZE = 12;
+/** Numbers of a run, of 4 bytes each. */
+const NUMBERS = 3;
+const BYTES = 4;
+const RUN_SIZE = NUMBERS * BYTES;
 const RUNS_AT = 4;
+/** Bytes of a chunk that are counted to tell noise, and how often one value may be among them. */
+const SAMPLE = 2048;
+const MOST_OF_NOISE = 29;
+/** Bytes of a chunk that are compressed to see whether all of it is worth it: when the result is smaller by this. */
+const PROBE = 16_384;
+const WORTH = 0.98;
 const ZERO = 0;
 const DATA = 1;
 
@@ -47,7 +55,7 @@ function decompress(bytes: Uint8Array, maxOutputLength: number): Promise<Buffer>
 /** Pages [first, first + count) that are all zeros, or that hold data. */
 interface Run {
   readonly first: number;
-  count: number;
+  readonly count: number;
   readonly kind: typeof ZERO | typeof DATA;
 }
 
@@ -59,31 +67,6 @@ function nodeBuffer(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** Runs of pages that differ from `initial`, beyond whose end all is zero. Lengths are whole pages, counted from `base`. */
-function findRuns(memory: Buffer, initial: Buffer, base: number): Run[] {
-  const zeros = Buffer.alloc(STRIDE);
-  const runs: Run[] = [];
-  const isInitial = (at: number, length: number): boolean =>
-    at + length <= initial.length
-      ? memory.compare(initial, at, at + length, at, at + length) === 0
-      : memory.compare(zeros, 0, length, at, at + length) === 0;
-  for (let stride = 0; stride < memory.length; stride += STRIDE) {
-    const end = Math.min(stride + STRIDE, memory.length);
-    // A stretch across the end of `initial` is looked at page by page.
-    const across = stride < initial.length && end > initial.length;
-    if (!across && isInitial(stride, end - stride)) continue;
-    for (let at = stride; at < end; at += DELTA_PAGE) {
-      if (isInitial(at, DELTA_PAGE)) continue;
-      const kind = memory.compare(zeros, 0, DELTA_PAGE, at, at + DELTA_PAGE) === 0 ? ZERO : DATA;
-      const page = base + at / DELTA_PAGE;
-      const last = runs.at(-1);
-      if (last?.kind === kind && last.first + last.count === page) last.count += 1;
-      else runs.push({ first: page, count: 1, kind });
-    }
-  }
-  return runs;
-}
-
 /** Which pages of one memory differ, and a copy of those. See `collectDeltas`. */
 export function collectDelta(memory: Uint8Array, initial: Uint8Array): Uint8Array {
   return collectDeltas([memory], [initial]);
@@ -91,30 +74,24 @@ export function collectDelta(memory: Uint8Array, initial: Uint8Array): Uint8Arra
 
 /** Which pages differ, and a copy of those: all that must happen while the guest stands still. Owns its buffer. */
 export function collectDeltas(memories: readonly Uint8Array[], initials: readonly Uint8Array[]): Uint8Array {
-  let base = 0;
-  const found = memories.map((memory, n) => {
-    const start = base;
-    base += memory.length / DELTA_PAGE;
-    const source = nodeBuffer(memory);
-    return { start, source, runs: findRuns(source, nodeBuffer(initials[n] ?? NO_MEMORY), start) };
-  });
-  const runs = found.flatMap((memory) => memory.runs);
-  const pages = runs.reduce((sum, run) => sum + (run.kind === DATA ? run.count : 0), 0);
-  const dataAt = RUNS_AT + RUN_SIZE * runs.length;
+  // Looked for and copied by several threads: nobody else reads so much at a time.
+  const found = memories.map((memory, n) => ({ memory, runs: native.deltaRuns(memory, initials[n] ?? NO_MEMORY) }));
+  const numbers = found.reduce((sum, { runs }) => sum + runs.length, 0);
+  const dataAt = RUNS_AT + BYTES * numbers;
+  let pages = 0;
+  for (const { runs } of found)
+    for (let i = 0; i < runs.length; i += NUMBERS) if (runs[i + 2] === DATA) pages += runs[i + 1] ?? 0;
   const delta = new Uint8Array(dataAt + pages * DELTA_PAGE);
   const head = nodeBuffer(delta);
-  head.writeUInt32LE(runs.length, 0);
-  runs.forEach((run, i) => {
-    head.writeUInt32LE(run.first, RUNS_AT + RUN_SIZE * i);
-    head.writeUInt32LE(run.count, RUNS_AT + RUN_SIZE * i + 4);
-    head.writeUInt32LE(run.kind, RUNS_AT + RUN_SIZE * i + 8);
-  });
-  let at = dataAt;
-  for (const { start, source, runs: own } of found) {
-    for (const { first, count, kind } of own) {
-      const from = (first - start) * DELTA_PAGE;
-      if (kind === DATA) at += source.copy(head, at, from, from + count * DELTA_PAGE);
-    }
+  head.writeUInt32LE(numbers / NUMBERS, 0);
+  let [base, at, to] = [0, RUNS_AT, dataAt];
+  for (const { memory, runs } of found) {
+    for (let i = 0; i < runs.length; i += 1, at += BYTES)
+      head.writeUInt32LE((runs[i] ?? 0) + (i % NUMBERS === 0 ? base : 0), at);
+    const copied = native.deltaCopy(memory, runs, delta, to);
+    if (copied !== 0) throw new KedgeError('KEDGE_INTERNAL', `the guest's memory cannot be copied: errno ${-copied}`);
+    base += memory.length / DELTA_PAGE;
+    for (let i = 0; i < runs.length; i += NUMBERS) if (runs[i + 2] === DATA) to += (runs[i + 1] ?? 0) * DELTA_PAGE;
   }
   return delta;
 }
@@ -186,12 +163,36 @@ export async function packDelta(delta: Uint8Array, level: number): Promise<Uint8
 
 async function packChunk(bytes: Uint8Array, level: number): Promise<Uint8Array[]> {
   const params = { [constants.ZSTD_c_compressionLevel]: level };
-  const tried = bytes.length < COMPRESS_FROM ? bytes : await compress(bytes, { params });
+  const tried = looksCompressible(bytes) ? await compress(bytes, { params }) : bytes;
   const packed = tried.length < bytes.length ? tried : bytes;
   const head = Buffer.alloc(CHUNK_HEAD);
   head.writeUInt32LE(bytes.length, 0);
   head.writeUInt32LE(packed.length, 4);
   return [head, packed];
+}
+
+/**
+ * Whether compression is worth a try. Noise is told by a sample from all over the chunk, in which all bytes are about equally
+ * frequent; a part of it is compressed then, since bytes may be equally frequent and in order.
+ */
+function looksCompressible(bytes: Uint8Array): boolean {
+  if (bytes.length < COMPRESS_FROM) return false;
+  if (bytes.length < ASIDE_FROM || !looksLikeNoise(bytes)) return true;
+  const start = Math.floor(bytes.length / 2 / DELTA_PAGE) * DELTA_PAGE;
+  const part = bytes.subarray(start, start + PROBE);
+  const params = { [constants.ZSTD_c_compressionLevel]: 1 };
+  return zstdCompressSync(part, { params }).length < part.length * WORTH;
+}
+
+function looksLikeNoise(bytes: Uint8Array): boolean {
+  const counts = new Uint16Array(256);
+  const step = Math.floor(bytes.length / SAMPLE) | 1;
+  for (let at = 0, n = 0; n < SAMPLE; n += 1, at += step) {
+    const byte = bytes[at % bytes.length] ?? 0;
+    counts[byte] = (counts[byte] ?? 0) + 1;
+  }
+  // Of 2048 random bytes each value comes 8 times; 29 times none in ten thousand samples.
+  return counts.every((count) => count < MOST_OF_NOISE);
 }
 
 /** The delta of a section, of a memory of `pages`, which bounds what it can be. Throws KEDGE_IMAGE_INVALID. */

@@ -12,7 +12,7 @@ import { ENCODING } from '../engine/points/stack.ts';
 import { KedgeError } from '../errors.ts';
 import { decodeCbor } from './cbor.ts';
 import { decodeFrames, decodeGlobals } from './compute.ts';
-import { sha256 } from './digest.ts';
+import { type SectionDigest, sha256 } from './digest.ts';
 import type { SectionName } from './format.ts';
 import {
   DIGEST_SIZE,
@@ -24,6 +24,7 @@ import {
   MAX_SECTIONS,
   PRELUDE_DIGEST_AT,
   PRELUDE_SIZE,
+  sectionDigest,
   sectionName,
 } from './format.ts';
 import type { Manifest } from './manifest.ts';
@@ -56,6 +57,7 @@ export type Image = {
 
 type Prelude = {
   readonly version: number;
+  readonly digest: SectionDigest;
   readonly sections: number;
   readonly manifest: number;
   /** Bytes up to and with the digest of the head. */
@@ -143,7 +145,7 @@ export function verifyImage(bytes: Uint8Array): VerifiedImage {
   for (const { name, length, digest } of readTable(image, prelude)) {
     if (at + length > image.length) throw truncated(image.length, `section ${name}`);
     const section = image.subarray(at, at + length);
-    if (!sha256([section]).equals(digest)) throw corrupt(`section ${name}`);
+    if (digest.compare(prelude.digest([section])) !== 0) throw corrupt(`section ${name}`);
     sections.set(name, section);
     at += length;
   }
@@ -163,8 +165,9 @@ function readPrelude(image: Buffer): Prelude {
   }
   if (image.length < 16) throw truncated(image.length, 'head');
   const version = image.readUInt32LE(8);
+  const sectionsAs = sectionDigest(version);
   if (~version >>> 0 !== image.readUInt32LE(12) || version === 0) throw corrupt('version');
-  if (version > FORMAT_VERSION) {
+  if (sectionsAs === undefined) {
     throw new KedgeError(
       'KEDGE_IMAGE_VERSION',
       `the image has format version ${version}; this Kedge reads up to ${FORMAT_VERSION}`,
@@ -179,7 +182,8 @@ function readPrelude(image: Buffer): Prelude {
   const sections = image.readUInt32LE(16);
   const manifest = image.readUInt32LE(20);
   if (sections > MAX_SECTIONS || manifest > MAX_MANIFEST) throw invalid("the image's head is larger than any is");
-  return { version, sections, manifest, head: PRELUDE_SIZE + sections * ENTRY_SIZE + manifest + DIGEST_SIZE };
+  const head = PRELUDE_SIZE + sections * ENTRY_SIZE + manifest + DIGEST_SIZE;
+  return { version, digest: sectionsAs, sections, manifest, head };
 }
 
 function readTable(image: Buffer, prelude: Prelude): Entry[] {

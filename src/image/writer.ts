@@ -4,7 +4,7 @@ import { constants, zstdCompress } from 'node:zlib';
 import type { CallState, FramesState, GlobalState } from '../engine/engine.ts';
 import { encodeCbor } from './cbor.ts';
 import { encodeFrames, encodeGlobals } from './compute.ts';
-import { sha256 } from './digest.ts';
+import { sha256, sha256OfPieces } from './digest.ts';
 import type { SectionName } from './format.ts';
 import { ENTRY_SIZE, FORMAT_VERSION, MAGIC, PRELUDE_DIGEST_AT, PRELUDE_SIZE, SECTION_KINDS } from './format.ts';
 import type { Manifest } from './manifest.ts';
@@ -14,6 +14,10 @@ const compress = promisify(zstdCompress);
 
 /** zstd's level: someone waits for most images, and the next level saves little. */
 const LEVEL = 1;
+
+/** A module is compressed once, and the result kept as long as the module is. */
+const MODULE_LEVEL = 9;
+const packedModules = new WeakMap<Uint8Array, Promise<Uint8Array>>();
 
 /** What an image is made of. */
 export type ImageParts = {
@@ -45,8 +49,7 @@ export async function encodeImage(parts: ImageParts): Promise<Uint8Array[]> {
 export async function encodeSections(parts: ImageParts): Promise<Section[]> {
   const sections: Section[] = [];
   if (parts.module !== undefined) {
-    const params = { [constants.ZSTD_c_compressionLevel]: LEVEL };
-    sections.push({ name: 'module', parts: [await compress(parts.module, { params })] });
+    sections.push({ name: 'module', parts: [await packModule(parts.module)] });
   }
   sections.push(
     { name: 'memory', parts: await packDelta(parts.memory, LEVEL) },
@@ -56,6 +59,13 @@ export async function encodeSections(parts: ImageParts): Promise<Section[]> {
     { name: 'flows', parts: [encodeCbor(parts.flows)] },
   );
   return sections;
+}
+
+function packModule(module: Uint8Array): Promise<Uint8Array> {
+  const params = { [constants.ZSTD_c_compressionLevel]: MODULE_LEVEL };
+  const packed = packedModules.get(module) ?? compress(module, { params });
+  packedModules.set(module, packed);
+  return packed;
 }
 
 /** Head and sections. Exported for the same tests. */
@@ -75,7 +85,7 @@ export function assemble(
     const at = PRELUDE_SIZE + ENTRY_SIZE * i;
     head.writeUInt32LE(SECTION_KINDS[name], at);
     head.writeBigUInt64LE(BigInt(parts.reduce((sum, part) => sum + part.length, 0)), at + 8);
-    sha256(parts).copy(head, at + 16);
+    head.set(sha256OfPieces(parts), at + 16);
   });
   return [head, manifest, sha256([head, manifest]), ...sections.flatMap(({ parts }) => parts)];
 }

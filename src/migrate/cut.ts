@@ -8,7 +8,7 @@ import { KedgeError } from '../errors.ts';
 import type { SavedGuest } from '../guest/protocol.ts';
 import { VERSION } from '../version.ts';
 import type { Manifest } from '../image/manifest.ts';
-import { versionFor } from '../image/format.ts';
+import { FORMAT_VERSION } from '../image/format.ts';
 import type { Identity, Kept } from './kept.ts';
 import type { StageRunner } from './stages.ts';
 
@@ -106,7 +106,7 @@ export async function giveBack(kept: Kept, gateway: GatewayClient, fate?: string
 export function manifestOf(identity: Identity, module: Uint8Array, saved: SavedGuest, claim: boolean): Manifest {
   const { id, name, epoch, address, engine, moduleName, moduleHash, args, env, publish, dirs } = identity;
   return {
-    formatVersion: versionFor(saved.otherMemories.length),
+    formatVersion: FORMAT_VERSION,
     kedgeVersion: VERSION,
     createdAt: new Date().toISOString(),
     guest: { id, name, epoch, address },

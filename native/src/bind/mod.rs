@@ -10,6 +10,7 @@ mod args;
 mod batch;
 mod fast_path;
 mod points;
+mod snapshot;
 mod socket;
 mod tun;
 mod wake;

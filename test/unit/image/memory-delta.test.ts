@@ -74,6 +74,18 @@ test('several memories come back, each as it was, and no run is in two', () => {
   assert.throws(() => applyDeltas(delta, empty(), [5, 0, 1, 1]), INVALID);
 });
 
+test('noise is stored as it is, what only looks like noise is compressed', async () => {
+  const mebibyte = 1024 * 1024;
+  const noise = new Uint8Array(2 * mebibyte);
+  for (let at = 0; at < noise.length; at += 65_536) crypto.getRandomValues(noise.subarray(at, at + 65_536));
+  const size = async (delta: Uint8Array): Promise<number> => Buffer.concat(await packDelta(delta, 1)).length;
+  assert.equal(await size(noise), noise.length + 2 * 8);
+  // Every byte value is equally frequent in these.
+  const counting = noise.map((_, at) => at);
+  const repeated = noise.map((_, at) => noise[at % 1000] ?? 0);
+  for (const delta of [counting, repeated]) assert.ok((await size(delta)) < mebibyte / 10);
+});
+
 test('what the module makes itself costs nothing, and pages that became zero cost no data', () => {
   const initial = new Uint8Array(16 * WASM_PAGE).fill(3);
   assert.equal(collectDelta(initial, initial).length, 4);
