@@ -14,6 +14,7 @@ export class V8Machine implements Machine {
   readonly #exports: Readonly<Record<string, unknown>>;
   readonly #memory: WebAssembly.Memory | undefined;
   readonly #unwinding: WebAssembly.Global | undefined;
+  readonly #count: WebAssembly.Global | undefined;
   #view: Uint8Array = NO_MEMORY;
 
   /** `memories` are those that the instrumented module imports because a poll reads another, by name. */
@@ -43,6 +44,8 @@ export class V8Machine implements Machine {
     this.#memory = memory instanceof WebAssembly.Memory ? memory : undefined;
     const unwinding = this.#exports['kedge:unwind'];
     this.#unwinding = unwinding instanceof WebAssembly.Global ? unwinding : undefined;
+    const count = this.#exports['kedge:stop'];
+    this.#count = count instanceof WebAssembly.Global ? count : undefined;
   }
 
   memory(): Uint8Array {
@@ -97,6 +100,14 @@ export class V8Machine implements Machine {
 
   settle(): void {
     // The guest reads the signal's own memory.
+  }
+
+  count(): number | undefined {
+    return this.#count === undefined ? undefined : Number(this.#count.value);
+  }
+
+  setCount(left: number): void {
+    if (this.#count !== undefined) this.#count.value = left;
   }
 
   trapOf(error: unknown): string | undefined {
