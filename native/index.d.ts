@@ -261,8 +261,11 @@ export function wamrVersion(): string;
 export interface InstrumentOptions {
   /** Where the guest may be stopped while it computes; `loop` when left out. */
   readonly policy?: 'call' | 'function' | 'loop' | 'loop-all' | 'instruction';
-  /** How a poll reads the stop flag: a shared memory `kedge.stop` (when left out) or the global `kedge:stop`. */
-  readonly flag?: 'memory' | 'global';
+  /**
+   * How a poll reads the stop flag: a shared memory `kedge.stop` (when left out), the global `kedge:stop`, or that global as a count,
+   * which each poll takes one from and which stops the guest at 0.
+   */
+  readonly flag?: 'memory' | 'global' | 'count';
   /** Imports that can suspend, as `module.name`; all of them when left out. */
   readonly suspending?: readonly string[];
   /** Function index and byte offset in turn, of further points that can be entered. */

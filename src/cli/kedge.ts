@@ -11,12 +11,13 @@ import { restore } from './kedge/restore.ts';
 import { run } from './kedge/run.ts';
 import { protectGuestArguments } from './kedge/run-arguments.ts';
 import { stop } from './kedge/stop.ts';
+import { verify } from './kedge/verify.ts';
 import { runApp } from './run-app.ts';
 
 /** Runs `kedge ARGV` and returns the exit code. */
 export function kedgeCommand(argv: readonly string[]): Promise<number> {
   const root = buildRouteMap({
-    routes: { agent, run, ps, logs, stop, migrate, checkpoint, restore, inspect, engines },
+    routes: { agent, run, ps, logs, stop, migrate, checkpoint, restore, inspect, engines, verify },
     docs: { brief: 'Guests that move between machines with their connections' },
   });
   return runApp('kedge', root, protectGuestArguments(argv));

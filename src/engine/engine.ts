@@ -58,6 +58,14 @@ export interface HostCallContext {
    * in every call: it moves when the guest grows it.
    */
   memory(): Uint8Array;
+  /** Told of all that host functions do with guest memory, when somebody wants to know. */
+  readonly watch?: MemoryWatch;
+}
+
+/** Learns which bytes of guest memory a host function reads or writes. */
+export interface MemoryWatch {
+  /** Comes before the access; the bytes are inside the memory. */
+  touch(at: number, length: number): void;
 }
 
 /** Asks a running guest to stop. `handle` may be posted to another thread and made a signal again by `stopSignalOf`. */
@@ -69,6 +77,13 @@ export interface StopSignal {
   request(): void;
   clear(): void;
   requested(): boolean;
+  /** Of a signal for guests whose polls count (`FlagKind`). */
+  readonly count?: PointCount;
+}
+
+/** How many polls are left until the guest stops, 1 to 2^31 - 1. Read when it begins to run, written when it has returned. */
+export interface PointCount {
+  left: number;
 }
 
 /** The transferable half of a StopSignal: a shared `WebAssembly.Memory` of one page. */
@@ -84,8 +99,11 @@ export type Outcome =
 export const POLICIES = ['call', 'function', 'loop', 'loop-all', 'instruction', 'none'] as const;
 export type Policy = (typeof POLICIES)[number];
 
-/** How an engine lets another thread raise the stop flag: in a shared memory, or in a global of the guest. */
-export type FlagKind = 'memory' | 'global';
+/**
+ * How a poll knows that it shall stop the guest: by a flag that another thread raises, in a shared memory or in a global of the guest,
+ * as the engine has it; or by a count of polls, which every engine has.
+ */
+export type FlagKind = 'memory' | 'global' | 'count';
 
 /** The instrumented form of one module. Plain data: may be posted to another thread or cached on disk. */
 export interface InstrumentedModule {
@@ -94,6 +112,7 @@ export interface InstrumentedModule {
   /** How the frames of a stopped guest are written, e.g. `points-1`. */
   readonly encoding: string;
   readonly policy: Policy;
+  readonly flag: FlagKind;
   /** SHA-256 of the module as its author made it, lower-case hex: the identity of the code. */
   readonly originalHash: string;
   /** SHA-256 of `bytes`, lower-case hex: what compiled code is kept by. Frames do not depend on it. */
@@ -184,7 +203,7 @@ export interface CompiledModule {
 export interface Engine {
   readonly name: string;
   readonly version: string;
-  /** Which flag the polls of its modules read. */
+  /** Which flag another thread can raise here. */
   readonly flag: FlagKind;
   /** What its modules may use, for people. */
   readonly features: readonly string[];

@@ -1,5 +1,5 @@
 import { native } from '../native.ts';
-import type { StopHandle, StopSignal } from './engine.ts';
+import type { PointCount, StopHandle, StopSignal } from './engine.ts';
 
 /** The 32-bit word behind the flag's cache line that names a second flag, inside a guest's own globals; 0 while there is none. */
 const SECOND = 16;
@@ -28,6 +28,11 @@ export function stopSignalOf(handle: StopHandle): StopSignal {
     clear: () => void Atomics.store(words, 0, 0),
     requested: () => Atomics.load(words, 0) !== 0,
   };
+}
+
+/** The signal of a guest whose polls count: it stops when `count.left` of them have been passed, and for nothing else. */
+export function createCountedStop(): StopSignal & { readonly count: PointCount } {
+  return { ...createStopSignal(), requested: () => true, count: { left: 0 } };
 }
 
 /**

@@ -2,6 +2,7 @@
  * The layouts of WAMR's socket extension in the guest's memory (`wasi_socket_ext.h`): little-endian, whatever the host is. Ports
  * are in host order there too. Every access is checked: a pointer outside the memory gives the guest EFAULT.
  */
+import type { MemoryWatch } from '../engine/engine.ts';
 import { socketAddress } from './address.ts';
 import type { SocketAddress } from './address.ts';
 import { WASI } from './errno.ts';
@@ -49,15 +50,18 @@ export interface ResolveHints {
 export class AbiMemory {
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
+  readonly #watch: MemoryWatch | undefined;
 
-  constructor(bytes: Uint8Array) {
+  constructor(bytes: Uint8Array, watch?: MemoryWatch) {
     this.#bytes = bytes;
+    this.#watch = watch;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
   #at(pointer: number, length: number): number {
     const at = pointer >>> 0;
     if (at + length > this.#bytes.length) throw new SocketFault(WASI.EFAULT);
+    this.#watch?.touch(at, length);
     return at;
   }
 
@@ -97,6 +101,7 @@ export class AbiMemory {
     const at = this.#at(pointer, 1);
     const end = this.#bytes.indexOf(0, at);
     if (end < 0) throw new SocketFault(WASI.EFAULT);
+    this.#watch?.touch(at, end - at);
     return Buffer.from(this.#bytes.subarray(at, end)).toString('utf8');
   }
 

@@ -19,7 +19,7 @@ export function socketFunction<Arguments extends SocketArguments>(
 ): HostFunction {
   const call = (...args: Arguments): number => {
     try {
-      const result = body(new AbiMemory(context.memory()), ...args);
+      const result = body(new AbiMemory(context.memory(), context.watch), ...args);
       if (result >= 0) return WASI.SUCCESS;
       if (result !== INTERRUPTED) return -result;
       context.suspend();

@@ -17,7 +17,7 @@ export function defineFunction<Arguments extends WasiArguments>(
 ): HostFunction {
   const call = (...args: Arguments): number => {
     try {
-      return body(new GuestMemory(context.memory()), ...args) ?? ERRNO.SUCCESS;
+      return body(new GuestMemory(context.memory(), context.watch), ...args) ?? ERRNO.SUCCESS;
     } catch (error) {
       const errno = errnoOf(error);
       if (errno === undefined) {

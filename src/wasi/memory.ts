@@ -1,3 +1,4 @@
+import type { MemoryWatch } from '../engine/engine.ts';
 import { ERRNO, WasiError } from './errno.ts';
 
 const UTF8 = new TextDecoder('utf-8', { fatal: true });
@@ -10,9 +11,11 @@ const UTF8 = new TextDecoder('utf-8', { fatal: true });
 export class GuestMemory {
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
+  readonly #watch: MemoryWatch | undefined;
 
-  constructor(bytes: Uint8Array) {
+  constructor(bytes: Uint8Array, watch?: MemoryWatch) {
     this.#bytes = bytes;
+    this.#watch = watch;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
@@ -83,6 +86,7 @@ export class GuestMemory {
     if (at + length > this.#bytes.length) {
       throw new WasiError(ERRNO.EFAULT);
     }
+    this.#watch?.touch(at, length);
     return at;
   }
 }

@@ -1,7 +1,7 @@
 //! Instruments a module and shows what the pass made of it: for people who work on the pass or look into an image.
 //!
 //! ```text
-//! kedge-points [--points POLICY] [--flag memory|global] [--suspending a.b,c.d] [--threads N] [--list] IN [OUT]
+//! kedge-points [--points POLICY] [--flag memory|global|count] [--suspending a.b,c.d] [--threads N] [--list] IN [OUT]
 //! ```
 
 use std::{error::Error, fs, process::ExitCode};
@@ -13,7 +13,8 @@ use kedge_native::points::{
     select::Stand,
 };
 
-const USAGE: &str = "usage: kedge-points [--points call|function|loop|loop-all|instruction] [--flag memory|global]
+const USAGE: &str =
+    "usage: kedge-points [--points call|function|loop|loop-all|instruction] [--flag memory|global|count]
                     [--suspending module.name,...] [--threads N] [--list] IN.wasm [OUT.wasm]";
 
 struct Arguments {

@@ -13,7 +13,7 @@ use crate::points::{
 pub struct InstrumentOptions {
     /// `call`, `function`, `loop` (default), `loop-all` or `instruction`.
     pub policy: Option<String>,
-    /// `memory` (default) or `global`.
+    /// `memory` (default), `global` or `count`.
     pub flag: Option<String>,
     /// Imports that can suspend, as `module.name`; all of them when left out.
     pub suspending: Option<Vec<String>>,

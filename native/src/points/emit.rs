@@ -9,6 +9,8 @@ use super::types::Type;
 pub enum Stop {
     Memory(u32),
     Global(u32),
+    /// Counted down; the poll that makes it zero asks.
+    Count(u32),
 }
 
 /// Indices in the output of what instrumented code uses.
@@ -69,6 +71,9 @@ impl Abi {
             }
             Stop::Global(global) => {
                 sink.global_get(global);
+            }
+            Stop::Count(global) => {
+                sink.global_get(global).i32_const(1).i32_sub().global_set(global).global_get(global).i32_eqz();
             }
         }
     }

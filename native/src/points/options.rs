@@ -58,6 +58,9 @@ pub enum Flag {
     Memory,
     /// A mutable global of the module, for engines that let another thread write into it.
     Global,
+    /// A mutable global that each poll counts down: the guest is asked at the poll that reaches zero. So a run can be stopped
+    /// at the same point again and again, at nearly the speed of one that is not stopped.
+    Count,
 }
 
 impl Flag {
@@ -67,6 +70,7 @@ impl Flag {
         match name {
             "memory" => Some(Self::Memory),
             "global" => Some(Self::Global),
+            "count" => Some(Self::Count),
             _ => None,
         }
     }

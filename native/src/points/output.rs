@@ -283,7 +283,7 @@ fn exports(module: &Module<'_>, plan: &Plan, parts: &Parts) -> ExportSection {
     }
     if plan.active {
         ours("unwind".to_owned(), ExportKind::Global, plan.abi.unwind);
-        if let Stop::Global(global) = plan.abi.stop {
+        if let Stop::Global(global) | Stop::Count(global) = plan.abi.stop {
             ours("stop".to_owned(), ExportKind::Global, global);
         }
     }

@@ -103,6 +103,7 @@ impl Plan {
         let stop = match options.flag {
             Flag::Memory => Stop::Memory(count(module.memories.len())),
             Flag::Global => Stop::Global(if active { next_global() } else { u32::MAX }),
+            Flag::Count => Stop::Count(if active { next_global() } else { u32::MAX }),
         };
         let dropped_data = (0u32..).take(module.passive_data.len());
         let dropped_data =

@@ -1,5 +1,6 @@
 /** The stack of a stopped guest, for `kedge inspect`. */
-import { decodeStack, type Value } from '../../engine/points/stack.ts';
+import { showValue } from '../../engine/points/show.ts';
+import { decodeStack } from '../../engine/points/stack.ts';
 import { functionNames } from '../../engine/wasm/names.ts';
 
 export type StackLine = {
@@ -26,8 +27,8 @@ export function describeStack(frames: Uint8Array, module: Uint8Array | undefined
       name: names.get(index) ?? null,
       offset,
       stands: stand,
-      locals: Object.fromEntries(locals.map((local) => [local.index, format(local)])),
-      operands: operands.map(format),
+      locals: Object.fromEntries(locals.map((local) => [local.index, showValue(local)])),
+      operands: operands.map(showValue),
     }))
     .toReversed();
 }
@@ -48,28 +49,4 @@ const SHOWN = 6;
 function shortened(list: readonly string[]): string {
   const more = list.length > SHOWN ? [`and ${list.length - SHOWN} more`] : [];
   return [...list.slice(0, SHOWN), ...more].join(' ') || '-';
-}
-
-const VIEW = new DataView(new ArrayBuffer(8));
-
-/** A value with its type, as people write it. */
-function format({ type, bits }: Value): string {
-  switch (type) {
-    case 'i':
-      return `i32:${BigInt.asIntN(32, bits)}`;
-    case 'I':
-      return `i64:${BigInt.asIntN(64, bits)}`;
-    case 'f':
-      VIEW.setUint32(0, Number(bits));
-      return `f32:${VIEW.getFloat32(0)}`;
-    case 'F':
-      VIEW.setBigUint64(0, bits);
-      return `f64:${VIEW.getFloat64(0)}`;
-    case 'v':
-      return `v128:0x${bits.toString(16).padStart(32, '0')}`;
-    case 'r':
-      return bits === 0n ? 'funcref:null' : `funcref:${bits - 1n}`;
-    case 'e':
-      return 'externref:null';
-  }
 }

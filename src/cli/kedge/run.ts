@@ -1,12 +1,11 @@
 /** `kedge run`. */
-import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import type { CommandContext } from '@stricli/core';
 import { buildCommand } from '@stricli/core';
-import { KedgeError } from '../../errors.ts';
 import type { Points, Publish } from '../../migrate/protocol.ts';
 import { stayWith } from './attach.ts';
 import { setExitCode } from './exit-code.ts';
+import { readModule } from './module-file.ts';
 import type { AgentFlags } from './options.ts';
 import {
   agentFlag,
@@ -29,18 +28,9 @@ type RunFlags = AgentFlags & {
   readonly detach: boolean;
 };
 
-/** The agent may not see this user's files, so it gets the bytes. */
-async function readModule(path: string): Promise<Uint8Array> {
-  try {
-    return await readFile(path);
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw new KedgeError('KEDGE_MODULE_READ', `cannot read the module ${path}: ${why}`, { cause });
-  }
-}
-
 export const run = buildCommand<RunFlags, [string, ...string[]], CommandContext>({
   async func(flags, path, ...args) {
+    // The agent may not see this user's files, so it gets the bytes.
     const module = await readModule(path);
     const { name, address, publish = [], dir = [], env = [], engine, points, detach } = flags;
     const spec = {

@@ -75,6 +75,9 @@ export class PointsGuest implements Instance {
     if (!(context instanceof CallContext)) {
       throw new TypeError('make the context with createHostCallContext()');
     }
+    if ((module.flag === 'count') !== (stop.count !== undefined)) {
+      throw new TypeError('a module that counts polls goes with createCountedStop(), any other does not');
+    }
     this.#module = module;
     this.#table = table;
     this.#stop = stop;
@@ -194,6 +197,17 @@ export class PointsGuest implements Instance {
   }
 
   #run(entering: boolean): Outcome {
+    const { count } = this.#stop;
+    if (count === undefined) return this.#go(entering);
+    this.#machine.setCount(count.left);
+    try {
+      return this.#go(entering);
+    } finally {
+      count.left = this.#machine.count() ?? count.left;
+    }
+  }
+
+  #go(entering: boolean): Outcome {
     for (let enter = entering; ; enter = false) {
       this.#phase = 'running';
       this.#machine.settle();

@@ -88,7 +88,7 @@ function make(
     });
   }
   const globals = numericGlobals(new PointTable(bytes)).map((global) => global.type);
-  return { bytes, encoding: ENCODING, policy, originalHash, hash: sha256(bytes), imports, globals };
+  return { bytes, encoding: ENCODING, policy, flag, originalHash, hash: sha256(bytes), imports, globals };
 }
 
 function pass(module: Uint8Array, policy: Policy, flag: FlagKind, entries: readonly number[]): Uint8Array {

@@ -35,6 +35,9 @@ export interface Machine {
   tableGet(name: string, at: number): unknown;
   /** Makes the flag that the guest's polls read equal to the stop signal. */
   settle(): void;
+  /** Reads and writes what the guest's polls count down; undefined when the module has no stable point. */
+  count(): number | undefined;
+  setCount(left: number): void;
   /** The trap that an error of `call` stands for, in the words of the specification. */
   trapOf(error: unknown): string | undefined;
 }

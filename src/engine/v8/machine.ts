@@ -23,6 +23,7 @@ export class V8Machine implements Machine {
   readonly #memories: readonly WebAssembly.Memory[];
   readonly #unwinding: WebAssembly.Global | undefined;
   readonly #views: Uint8Array[];
+  readonly #count: WebAssembly.Global | undefined;
   readonly hostMemory: number;
 
   constructor(
@@ -52,6 +53,8 @@ export class V8Machine implements Machine {
     this.hostMemory = memories.host;
     const unwinding = this.#exports['kedge:unwind'];
     this.#unwinding = unwinding instanceof WebAssembly.Global ? unwinding : undefined;
+    const count = this.#exports['kedge:stop'];
+    this.#count = count instanceof WebAssembly.Global ? count : undefined;
   }
 
   get otherMemories(): number {
@@ -109,6 +112,14 @@ export class V8Machine implements Machine {
 
   settle(): void {
     // The guest reads the signal's own memory.
+  }
+
+  count(): number | undefined {
+    return this.#count === undefined ? undefined : Number(this.#count.value);
+  }
+
+  setCount(left: number): void {
+    if (this.#count !== undefined) this.#count.value = left;
   }
 
   trapOf(error: unknown): string | undefined {

@@ -47,7 +47,7 @@ export class WamrMachine implements Machine {
       const why = cause instanceof Error ? cause.message : String(cause);
       throw new KedgeError('KEDGE_MODULE_INVALID', `the module cannot be instantiated: ${why}`, { cause });
     }
-    const flag = this.#instance.shareFlag('kedge:stop');
+    const flag = stop.count === undefined ? this.#instance.shareFlag('kedge:stop') : 0;
     this.#settle = flag === 0 ? () => {} : followSignal(stop, flag).settle;
   }
 
@@ -86,6 +86,15 @@ export class WamrMachine implements Machine {
 
   settle(): void {
     this.#settle();
+  }
+
+  count(): number | undefined {
+    const bits = this.#instance.getGlobal('kedge:stop');
+    return bits === null ? undefined : bits[0] | 0;
+  }
+
+  setCount(left: number): void {
+    this.#instance.setGlobal('kedge:stop', left, 0);
   }
 
   trapOf(error: unknown): string | undefined {

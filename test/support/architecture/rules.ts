@@ -12,6 +12,7 @@ export const LAYERS = [
   'migrate',
   'guest',
   'image',
+  'verify',
   'wasi',
   'wasi-sock',
   'engine',

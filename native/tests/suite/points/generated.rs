@@ -6,16 +6,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use arbitrary::Unstructured;
-use kedge_native::points::{
-    self,
-    options::{Flag, Options},
-    refusal::Refusal,
-};
+use kedge_native::points::{self, options::Options, refusal::Refusal};
 use wasm_smith::Config;
 use wasmi::Val;
 
 use super::{
-    POLICIES,
+    FLAGS, POLICIES,
     machine::{End, Machine, Outcome, When, parameters},
     options,
 };
@@ -175,7 +171,7 @@ fn malformed_modules_give_errors() {
                 }
             }
             let policy = POLICIES[usize::try_from(random.below(5)).expect("small")];
-            let flag = if random.below(2) == 0 { Flag::Memory } else { Flag::Global };
+            let flag = FLAGS[usize::try_from(random.below(3)).expect("small")];
             let options = Options { policy, flag, ..Options::default() };
             match points::instrument(&cut, &options) {
                 Ok(out) => {
@@ -196,7 +192,7 @@ fn output_validates() {
     each(300, |seed| {
         let Some(bytes) = generate(seed) else { return };
         for policy in POLICIES {
-            for flag in [Flag::Memory, Flag::Global] {
+            for flag in FLAGS {
                 let out = points::instrument(&bytes, &Options { policy, flag, ..Options::default() });
                 validate(&out.expect("instrumented"));
             }

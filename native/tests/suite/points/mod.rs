@@ -12,6 +12,7 @@ use machine::{End, Machine, Outcome, When};
 use wasmi::Val;
 
 pub const POLICIES: [Policy; 5] = [Policy::Call, Policy::Function, Policy::Loop, Policy::LoopAll, Policy::Instruction];
+pub const FLAGS: [Flag; 3] = [Flag::Memory, Flag::Global, Flag::Count];
 
 pub fn options(policy: Policy) -> Options {
     Options { policy, flag: Flag::Global, ..Options::default() }
