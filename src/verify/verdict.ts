@@ -10,6 +10,8 @@ export interface Place {
   /** Bytes from the beginning of the module. */
   readonly offset: number;
   readonly instruction: string;
+  /** `file:line:column` of a module that was compiled with -g, or null. */
+  readonly source: string | null;
 }
 
 /** How the run of a guest ended. */

@@ -14,6 +14,7 @@ import { instrument } from '../engine/points/instrument.ts';
 import { decodeStack } from '../engine/points/stack.ts';
 import { PointTable } from '../engine/points/table.ts';
 import { describeInstruction } from '../engine/wasm/instructions.ts';
+import { showLine, sourceLines } from '../engine/wasm/lines.ts';
 import { functionNames } from '../engine/wasm/names.ts';
 import { CallLog } from './call-log.ts';
 import type { Difference } from './difference.ts';
@@ -133,11 +134,13 @@ class Comparer {
     if (frame === undefined) return null;
     const { module } = this.#options;
     const names = functionNames(module);
+    const line = sourceLines(module, [frame.offset]).get(frame.offset);
     return {
       function: frame.function,
       name: names.get(frame.function) ?? null,
       offset: frame.offset,
       instruction: describeInstruction(module, frame.offset, names),
+      source: line === undefined ? null : showLine(line),
     };
   }
 }

@@ -216,6 +216,7 @@ export function imageText({
         ['FUNCTION', RIGHT],
         ['NAME', LEFT],
         ['OFFSET', RIGHT],
+        ['SOURCE', LEFT],
         ['STANDS', LEFT],
         ['LOCALS', LEFT],
         ['OPERANDS', LEFT],

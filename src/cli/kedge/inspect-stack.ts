@@ -1,6 +1,7 @@
 /** The stack of a stopped guest, for `kedge inspect`. */
 import { showValue } from '../../engine/points/show.ts';
 import { decodeStack } from '../../engine/points/stack.ts';
+import { showLine, sourceLines, type SourceLine } from '../../engine/wasm/lines.ts';
 import { functionNames } from '../../engine/wasm/names.ts';
 
 export type StackLine = {
@@ -9,6 +10,8 @@ export type StackLine = {
   readonly name: string | null;
   /** Bytes from the beginning of the original module. */
   readonly offset: number;
+  /** `file:line:column` of a module that was compiled with -g, or null. */
+  readonly source: string | null;
   /** Before the instruction there, or in the call that it makes. */
   readonly stands: 'at' | 'in';
   /** Values of those locals that still matter. */
@@ -21,11 +24,15 @@ export type StackLine = {
 export function describeStack(frames: Uint8Array, module: Uint8Array | undefined): readonly StackLine[] {
   if (frames.length === 0) return [];
   const names = module === undefined ? new Map<number, string>() : functionNames(module);
-  return decodeStack(frames)
-    .frames.map(({ function: index, offset, stand, locals, operands }) => ({
+  const stack = decodeStack(frames).frames;
+  const offsets = stack.map(({ offset }) => offset);
+  const lines = module === undefined ? new Map<number, SourceLine>() : sourceLines(module, offsets);
+  return stack
+    .map(({ function: index, offset, stand, locals, operands }) => ({
       function: index,
       name: names.get(index) ?? null,
       offset,
+      source: formatLine(lines.get(offset)),
       stands: stand,
       locals: Object.fromEntries(locals.map((local) => [local.index, showValue(local)])),
       operands: operands.map(showValue),
@@ -33,11 +40,17 @@ export function describeStack(frames: Uint8Array, module: Uint8Array | undefined
     .toReversed();
 }
 
+function formatLine(at: SourceLine | undefined): string | null {
+  return at === undefined ? null : showLine(at);
+}
+
+/** Columns: function, name, offset, source, stands, locals, operands. */
 export function stackRows(stack: readonly StackLine[]): string[][] {
-  return stack.map(({ function: index, name, offset, stands, locals, operands }) => [
+  return stack.map(({ function: index, name, offset, source, stands, locals, operands }) => [
     String(index),
     name ?? '-',
     `0x${offset.toString(16)}`,
+    source ?? '-',
     stands,
     shortened(Object.entries(locals).map(([local, value]) => `${local}=${value}`)),
     shortened(operands),

@@ -41,7 +41,7 @@ function describeDivergence(
   const where =
     place === null
       ? 'before any code had run\n'
-      : `after function ${named(place.function)}, offset 0x${place.offset.toString(16)}: ${place.instruction}\n`;
+      : `after function ${named(place.function)}, offset 0x${place.offset.toString(16)}: ${place.instruction}${place.source === null ? '' : ` (${place.source})`}\n`;
   const [first = '', second = ''] = engines.map(({ name }) => name.toUpperCase());
   const table = renderTable(
     ['WHAT', first, second].map((title) => ({ title, align: 'left' as const })),

@@ -126,7 +126,7 @@ test('a divergence for people', () => {
     divergence: {
       point: 17,
       calls: 3,
-      place: { function: 0, name: 'bits', offset: 35, instruction: 'i32.popcnt' },
+      place: { function: 0, name: 'bits', offset: 35, instruction: 'i32.popcnt', source: 'bits.c:3:1' },
       differences: [
         { kind: 'operand', index: 0, function: 0, first: 'i32:2', second: 'i32:1' },
         { kind: 'local', index: 12, function: 1, first: 'f64:-0', second: 'f64:0' },
@@ -141,7 +141,7 @@ test('a divergence for people', () => {
     describeVerdict(report, module),
     [
       'diverged at point 17 (instruction), after 3 host calls, 1.3 s',
-      'after function 0 (bits), offset 0x23: i32.popcnt',
+      'after function 0 (bits), offset 0x23: i32.popcnt (bits.c:3:1)',
       'WHAT                            V8           WAMR',
       'operand 0 of function 0 (bits)  i32:2        i32:1',
       'local 12 of function 1          f64:-0       f64:0',

@@ -32,7 +32,7 @@ describe('an engine that is wrong', () => {
       test(`in one instruction, as the ${name} engine, in strides of ${stride}`, () => {
         const found = divergence(compare(BITS, { engines, stride }));
         const { place, differences, unseen } = found;
-        assert.deepEqual(place, { function: 0, name: 'bits', offset: at, instruction: 'i32.popcnt' });
+        assert.deepEqual(place, { function: 0, name: 'bits', offset: at, instruction: 'i32.popcnt', source: null });
         // The result, which the caller is to add to its sum: 2 bits are set in 6, one zero is at its end.
         const values = name === 'second' ? { first: 'i32:2', second: 'i32:1' } : { first: 'i32:1', second: 'i32:2' };
         const [difference, ...others] = differences;
