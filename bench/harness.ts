@@ -106,8 +106,8 @@ export function percentile(values: readonly number[], p: number): number {
 }
 
 /**
- * KEDGE_BENCH=quick: every benchmark once and small, to see that it works; no figure of it says anything. KEDGE_BENCH_RESULTS: a
- * directory in the place of bench/results.
+ * KEDGE_BENCH=quick: every benchmark of connections once and small, to see that it works; no figure of it says anything.
+ * KEDGE_BENCH_RESULTS: a directory in the place of bench/results.
  */
 export const QUICK = process.env['KEDGE_BENCH'] === 'quick';
 export const RESULTS = process.env['KEDGE_BENCH_RESULTS'] ?? join(PROJECT, 'bench', 'results');

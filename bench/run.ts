@@ -2,6 +2,7 @@
 import { blackoutBenchmark } from './blackout.ts';
 import { checkpointBenchmark } from './checkpoint.ts';
 import { QUICK } from './harness.ts';
+import { instrumentBenchmark } from './instrument.ts';
 import { pathBenchmarks } from './path.ts';
 import { policiesBenchmark } from './policies.ts';
 import { resumedBenchmark } from './resumed.ts';
@@ -16,6 +17,7 @@ await blackoutBenchmark();
 await slowdownBenchmark();
 await slowdownOnWamr();
 await resumedBenchmark();
+await instrumentBenchmark();
 await stopBenchmark();
 await policiesBenchmark();
 await checkpointBenchmark();

@@ -35,6 +35,7 @@ const ASKED: Readonly<Record<string, { readonly text: string; readonly reached: 
   'image-size': { text: '≤ 16 KiB', reached: ({ ours }) => ours <= 16 },
   'image-size-heap': { text: 'ratio ≤ 1.05', reached: ({ ratio }) => ratio <= 1.05 },
   'snapshot-throughput': { text: '≥ 1.5 GB/s', reached: ({ ours }) => ours >= 1.5 },
+  instrument: { text: '≥ 20 MB/s', reached: ({ ours }) => ours >= 20 },
   blackout: { text: '≤ 30 ms', reached: ({ ours }) => ours <= 30 },
 };
 

@@ -24,6 +24,7 @@ const UNITS: Readonly<Record<string, string>> = {
   'code-size': '× the plain module',
   'time-to-stop-v8': 'µs',
   'time-to-stop-wamr': 'µs',
+  instrument: 'MB/s',
   policies: '× the plain module',
   checkpoint: 'ms',
   restore: 'ms',

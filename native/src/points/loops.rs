@@ -34,14 +34,13 @@ const TIGHT_SHARE: usize = 5;
 pub fn polled(code: &Code, policy: Policy, calls: &Calls) -> Vec<bool> {
     let mut polled = vec![false; code.constructs.len()];
     match policy {
-        Policy::Call | Policy::Function | Policy::Instruction => {}
         Policy::LoopAll => {
             for (polls, construct) in polled.iter_mut().zip(&code.constructs) {
                 *polls = construct.is_loop;
             }
         }
         Policy::Loop if code.constructs.iter().any(|construct| construct.is_loop) => choose(code, calls, &mut polled),
-        Policy::Loop => {}
+        Policy::Loop | Policy::Call | Policy::Function | Policy::Instruction => {}
     }
     polled
 }

@@ -101,7 +101,7 @@ impl<'a> Module<'a> {
                 _ => module.section(payload)?,
             }
         }
-        let scan = |_: &mut (), index: usize| Scan::of(&module, &module.bodies[index].body);
+        let scan = |(): &mut (), index: usize| Scan::of(&module, &module.bodies[index].body);
         let scans = parallel::each(module.bodies.len(), module.threads(threads), || (), scan)?;
         for (index, scan) in scans.into_iter().enumerate() {
             module.bodies[index].summary = scan.summary;

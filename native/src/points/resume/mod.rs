@@ -188,17 +188,15 @@ impl Writer<'_, '_> {
             if instruction.dead {
                 continue;
             }
-            if index != self.next {
-                self.copy(index, instruction);
-            } else {
-                let mut written = false;
+            let mut written = false;
+            if index == self.next {
                 while let Some(target) = self.target_at(index) {
                     written |= self.target(target, instruction);
                 }
-                if !written {
-                    self.copy(index, instruction);
-                }
                 self.next = self.next_target();
+            }
+            if !written {
+                self.copy(index, instruction);
             }
             match instruction.kind {
                 Kind::Block(construct) | Kind::Loop(construct) | Kind::If(construct) => {

@@ -32,13 +32,13 @@ pub fn targets(code: &Code, points: &[Point]) -> Vec<Vec<Target>> {
         let mut construct = point.sequence / 2;
         while construct != 0 {
             let around = &code.constructs[construct as usize];
-            let list = &mut targets[arm(code, around.parent, around.start) as usize];
+            let outer = &mut targets[arm(code, around.parent, around.start) as usize];
             // One that is known is known to all around it.
-            if matches!(list.last(), Some(Target::Construct { construct: known, .. }) if *known == construct) {
+            if matches!(outer.last(), Some(Target::Construct { construct: known, .. }) if *known == construct) {
                 break;
             }
             let last = points.partition_point(|other| other.index < around.end) - 1;
-            list.push(Target::Construct { construct, last });
+            outer.push(Target::Construct { construct, last });
             construct = around.parent;
         }
     }
