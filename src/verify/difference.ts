@@ -23,7 +23,7 @@ export interface Difference {
     | 'outcome'
     | 'call'
     | 'call-memory';
-  /** Of a local, operand, global or table. */
+  /** Of a local, operand, global or table; of a memory but the first. */
   readonly index?: number;
   /** Of a local or operand: the function whose frame has it. */
   readonly function?: number;
@@ -45,6 +45,7 @@ export interface Comparison {
 
 type Pair<Item> = readonly [first: Item, second: Item];
 
+const NOTHING = new Uint8Array(0);
 const EQUAL: Comparison = { differences: [], nan: false };
 const LETTER: Readonly<Record<string, Letter>> = { i32: 'i', i64: 'I', f32: 'f', f64: 'F' };
 
@@ -52,22 +53,33 @@ const LETTER: Readonly<Record<string, Letter>> = { i32: 'i', i64: 'I', f32: 'f',
 export function compareStates(table: PointTable, [a, b]: Pair<ComputeState>): Comparison {
   const globals = a.globals.every(({ bits }, n) => bits === b.globals[n]?.bits);
   const frames = Buffer.compare(a.frames.bytes, b.frames.bytes) === 0;
-  const memory = Buffer.compare(a.memory, b.memory) === 0;
+  const memories = [memoriesOf(a), memoriesOf(b)] as const;
+  const memory = memories[0].every((one, n) => Buffer.compare(one, memories[1][n] ?? NOTHING) === 0);
   if (globals && frames && memory) return EQUAL;
   const differences = [
     ...(frames ? [] : compareStacks([stackOf(a), stackOf(b)])),
     ...(globals ? [] : compareGlobals(table, [a, b])),
-    ...(memory ? [] : compareMemory([a.memory, b.memory])),
+    ...(memory ? [] : memories[0].flatMap((one, n) => compareMemory([one, memories[1][n] ?? NOTHING], n))),
   ];
   return { differences, nan: differences.length === 0 };
 }
 
-export function compareMemory([a, b]: Pair<Uint8Array>): readonly Difference[] {
+/** All linear memories of a guest. */
+export function memoriesOf({ memory, otherMemories = [] }: ComputeState): readonly Uint8Array[] {
+  return [memory, ...otherMemories];
+}
+
+/** Compares memories; `index` is theirs in the module. */
+export function compareMemory([a, b]: Pair<Uint8Array>, index = 0): readonly Difference[] {
+  const which = index === 0 ? {} : { index };
   if (a.length !== b.length) {
-    return [{ kind: 'memory-size', first: `${a.length / 65_536} pages`, second: `${b.length / 65_536} pages` }];
+    return [
+      { kind: 'memory-size', ...which, first: `${a.length / 65_536} pages`, second: `${b.length / 65_536} pages` },
+    ];
   }
   return differentBytes(a, b).map(({ at, length, nan }) => ({
     kind: 'memory',
+    ...which,
     address: at,
     first: showBytes(a, at, length),
     second: showBytes(b, at, length),

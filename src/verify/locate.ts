@@ -7,7 +7,7 @@
  * it are compared one by one, as many as can be had in bearable time.
  */
 import { decodeStack } from '../engine/points/stack.ts';
-import type { Difference } from './difference.ts';
+import { type Difference, memoriesOf } from './difference.ts';
 import { Pair, type Mark, type PairKind } from './pair.ts';
 
 export interface Located {
@@ -27,9 +27,11 @@ const WALK_BYTES = 2 ** 35;
 const WALK_FRAMES = 500_000;
 
 /** How many points behind a state can be compared one by one in bearable time. */
-function bearable({ states: [{ memory, frames }] }: Mark): number {
+function bearable({ states: [state] }: Mark): number {
+  const { frames } = state;
+  const bytes = memoriesOf(state).reduce((sum, { length }) => sum + length, 0);
   const depth = frames.bytes.length === 0 ? 0 : decodeStack(frames.bytes).frames.length;
-  return Math.floor(Math.min(WALK, WALK_BYTES / Math.max(1, memory.length), WALK_FRAMES / Math.max(1, depth)));
+  return Math.floor(Math.min(WALK, WALK_BYTES / Math.max(1, bytes), WALK_FRAMES / Math.max(1, depth)));
 }
 
 /**

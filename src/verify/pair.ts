@@ -2,10 +2,12 @@
 import type { CompiledModule, ComputeState, Engine, HostImports } from '../engine/engine.ts';
 import type { PointTable } from '../engine/points/table.ts';
 import type { CallLog } from './call-log.ts';
-import { compareMemory, compareStates, type Comparison, type Difference } from './difference.ts';
+import { compareMemory, compareStates, type Comparison, type Difference, memoriesOf } from './difference.ts';
 import { describeEnd, differentCall } from './ends.ts';
 import type { Recorder } from './recorder.ts';
 import { Side, type Ran } from './side.ts';
+
+const NO_MEMORY = new Uint8Array(0);
 
 export type Both<Item> = readonly [first: Item, second: Item];
 
@@ -73,12 +75,19 @@ export class Pair {
   mark(points: number, old?: Mark): Mark {
     const [a, b] = this.#sides;
     const states = [a.capture(), b.capture()] as const;
-    const live = states[0].memory;
-    const room = old?.states[0].memory;
-    const memory = room?.length === live.length ? room : new Uint8Array(live.length);
-    memory.set(live);
+    const rooms = old === undefined ? [] : memoriesOf(old.states[0]);
+    const [memory = NO_MEMORY, ...others] = memoriesOf(states[0]).map((live, n) => {
+      const room = rooms[n];
+      const copied = room?.length === live.length ? room : new Uint8Array(live.length);
+      copied.set(live);
+      return copied;
+    });
     // Equal on both sides, or there would be no mark.
-    const copy = (state: ComputeState): ComputeState => ({ ...state, memory });
+    const copy = (state: ComputeState): ComputeState => ({
+      ...state,
+      memory,
+      ...(others.length === 0 ? {} : { otherMemories: others }),
+    });
     return { points, calls: a.calls, states: [copy(states[0]), copy(states[1])] };
   }
 

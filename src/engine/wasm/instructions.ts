@@ -53,6 +53,9 @@ const VECTOR = 0xfd;
 /** One index behind the opcode: of a label, function, local, global or table. */
 const INDEXED = /^(br|br_if|call|return_call|ref\.func|(local|global)\..*|table\.(get|set))$/u;
 
+/** In a memory argument's first number. */
+const OTHER_MEMORY = 0x40;
+
 /**
  * The instruction at a byte offset of a module with its immediates, e.g. `i32.load offset=8`; a function that it names is
  * called by its name, too. What is no instruction known here is shown by its first bytes.
@@ -85,9 +88,10 @@ function describe(cursor: Cursor, names: ReadonlyMap<number, string>): string {
   }
   if (name === 'call_indirect' || name === 'return_call_indirect') return `${name} type ${cursor.u32()}`;
   if (/\.(load|store)/u.test(name)) {
-    cursor.u32(); // the alignment
+    // The alignment, and whether the index of a memory follows.
+    const memory = (cursor.u32() & OTHER_MEMORY) === 0 ? 0 : cursor.u32();
     const at = cursor.u32();
-    return at === 0 ? name : `${name} offset=${at}`;
+    return `${name}${memory === 0 ? '' : ` ${memory}`}${at === 0 ? '' : ` offset=${at}`}`;
   }
   return name.endsWith('.const') ? `${name} ${constant(cursor, opcode)}` : name;
 }

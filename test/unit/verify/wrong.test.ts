@@ -169,3 +169,37 @@ for (const [what, text, values, difference, instruction] of OTHERS) {
     assert.equal(found.place?.instruction, instruction);
   });
 }
+
+test('what differs in another memory than the first is found, in whatever strides', () => {
+  const text = (value: number): Uint8Array =>
+    wat(
+      `(module (memory 1) (memory $b 1) (func (export "_start") (local $i i32)
+        (loop $again
+          (i32.store8 $b (local.get $i) (i32.add (local.get $i) (i32.const 1)))
+          (br_if $again (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 3000))))
+        (i32.store8 $b (i32.const 16) (i32.const ${value})) (nop)))`,
+      '--enable-multi-memory',
+    );
+  const engines = [ENGINES.v8, wrongEngine(text(6), ENGINES.v8)] as const;
+  for (const stride of [1, 7000]) {
+    const found = divergence(compare(text(5), { engines, stride }));
+    assert.equal(found.place?.instruction, 'i32.const 5');
+    const stored = divergence(compare(text(5), { engines: [ENGINES.v8, lostStore(text(5))], stride }));
+    assert.deepEqual(stored.differences, [
+      { kind: 'memory', address: 16, first: '00', second: '05' },
+      { kind: 'memory', index: 1, address: 16, first: '05', second: '11' },
+    ]);
+    assert.equal(stored.place?.instruction, 'i32.store8 1');
+  }
+});
+
+/** An engine on which the last store of a module goes to the first memory. */
+function lostStore(module: Uint8Array): ReturnType<typeof wrongEngine> {
+  const STORE8 = 0x3a;
+  const at = instructions(module, STORE8).at(-1) ?? assert.fail('there is no store');
+  // Its memory argument: a flag that an index follows, the index, the offset.
+  assert.deepEqual([...module.subarray(at + 1, at + 4)], [0x40, 1, 0]);
+  const wrong = module.slice();
+  wrong[at + 2] = 0;
+  return wrongEngine(wrong, ENGINES.v8);
+}
