@@ -67,6 +67,13 @@ function nodeBuffer(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
+/** Bytes of all data runs. */
+function dataOf(runs: Uint32Array): number {
+  let pages = 0;
+  for (let i = 0; i < runs.length; i += NUMBERS) if (runs[i + 2] === DATA) pages += runs[i + 1] ?? 0;
+  return pages * DELTA_PAGE;
+}
+
 /** Which pages of one memory differ, and a copy of those. See `collectDeltas`. */
 export function collectDelta(memory: Uint8Array, initial: Uint8Array): Uint8Array {
   return collectDeltas([memory], [initial]);
@@ -78,20 +85,19 @@ export function collectDeltas(memories: readonly Uint8Array[], initials: readonl
   const found = memories.map((memory, n) => ({ memory, runs: native.deltaRuns(memory, initials[n] ?? NO_MEMORY) }));
   const numbers = found.reduce((sum, { runs }) => sum + runs.length, 0);
   const dataAt = RUNS_AT + BYTES * numbers;
-  let pages = 0;
-  for (const { runs } of found)
-    for (let i = 0; i < runs.length; i += NUMBERS) if (runs[i + 2] === DATA) pages += runs[i + 1] ?? 0;
-  const delta = new Uint8Array(dataAt + pages * DELTA_PAGE);
+  const sizes = found.map(({ runs }) => dataOf(runs));
+  const delta = new Uint8Array(sizes.reduce((sum, size) => sum + size, dataAt));
   const head = nodeBuffer(delta);
   head.writeUInt32LE(numbers / NUMBERS, 0);
   let [base, at, to] = [0, RUNS_AT, dataAt];
-  for (const { memory, runs } of found) {
+  for (const [n, { memory, runs }] of found.entries()) {
     for (let i = 0; i < runs.length; i += 1, at += BYTES)
       head.writeUInt32LE((runs[i] ?? 0) + (i % NUMBERS === 0 ? base : 0), at);
-    const copied = native.deltaCopy(memory, runs, delta, to);
+    const end = to + (sizes[n] ?? 0);
+    const copied = native.deltaCopy(memory, runs, delta.subarray(0, end), to);
     if (copied !== 0) throw new KedgeError('KEDGE_INTERNAL', `the guest's memory cannot be copied: errno ${-copied}`);
     base += memory.length / DELTA_PAGE;
-    for (let i = 0; i < runs.length; i += NUMBERS) if (runs[i + 2] === DATA) to += (runs[i + 1] ?? 0) * DELTA_PAGE;
+    to = end;
   }
   return delta;
 }
