@@ -141,7 +141,7 @@ export function timestampsToPeer({ peerSide }: Conversation): Violation[] {
   const syns = [true, false].map((outbound) => peerSide.find((row) => isSyn(row) && row.outbound === outbound));
   const agreed = syns.every((row) => row?.ts !== undefined);
   const fromPeer = new Set<number>();
-  let last: number | undefined;
+  let last: { readonly row: Segment; readonly value: number } | undefined;
   for (const row of peerSide) {
     if (!row.outbound) {
       if (row.ts !== undefined) fromPeer.add(row.ts.value);
@@ -153,9 +153,10 @@ export function timestampsToPeer({ peerSide }: Conversation): Violation[] {
       continue;
     }
     if (!agreed && !isSyn(row)) fail('not agreed on', row);
-    if (last !== undefined && diff32(row.ts.value, last) < 0)
-      fail(`${-diff32(row.ts.value, last)} back from ${last}`, row);
-    last = row.ts.value;
+    const back = last === undefined ? 0 : -diff32(row.ts.value, last.value);
+    if (last !== undefined && back > 0)
+      fail(`${back} back, ${(row.time - last.row.time).toFixed(3)} ms behind (${describe(last.row)})`, row);
+    last = { row, value: row.ts.value };
     if (hasAck(row) && !fromPeer.has(row.ts.echo)) fail('echoes what the peer did not send', row);
   }
   return violations;
