@@ -21,8 +21,8 @@
 #   two-hosts.sh down NAME                  ends the processes in the namespaces and removes all; safe to repeat
 #   two-hosts.sh env NAME                   prints KEY=value lines: namespaces, devices, addresses
 #   two-hosts.sh offload NAME on|off        segmentation and checksum offload of all devices. Off: every packet on a wire is a
-#                                           whole frame of at most the MTU with whole checksums, which receivers then verify,
-#                                           and packets keep their order (slower; for captures that are checked)
+#                                           whole frame of at most the MTU with whole checksums, which receivers then verify
+#                                           (slower; for captures that are checked)
 #   two-hosts.sh loss NAME peer PERCENT%    the peer loses packets in both directions (nftables numgen)
 #   two-hosts.sh noloss NAME peer
 #   two-hosts.sh kernel-nat NAME [GUEST [HOST]]   the kernel's NAT in the gateway's place, to compare with: traffic of the pool leaves
@@ -62,6 +62,16 @@ add_cable() {
   inside "$4" ip addr add "$6/24" dev "$5"
   inside "$1" ip link set "$2" up
   inside "$4" ip link set "$5" up
+  keep_order "$1" "$2"
+  keep_order "$4" "$5"
+}
+
+# A veth hands packets to the CPU that sends; a sender that changes its CPU overtakes itself. Network cards put all packets of a
+# connection into one queue; receive packet steering does so here.
+keep_order() {
+  local cpus
+  cpus=$(nproc --all)
+  set_sysfs "$1" "class/net/$2/queues/rx-0/rps_cpus" "$(printf '%x' $(((1 << (cpus < 32 ? cpus : 32)) - 1)))"
 }
 
 add_host() {
@@ -147,12 +157,8 @@ offload() {
 }
 
 set_offload() {
-  local cpus=0
   inside "$1" ethtool -K "$2" tx "$3" tso "$3" gso "$3" gro off >/dev/null
   inside "$1" ip link set dev "$2" gso_max_segs "$4"
-  # A veth hands packets to the CPU that sends; a sender that changes its CPU overtakes itself. One CPU for all keeps the order.
-  [[ $3 == on ]] || cpus=1
-  set_sysfs "$1" "class/net/$2/queues/rx-0/rps_cpus" "$cpus"
 }
 
 # What arrives is dropped, what leaves is sent to nowhere: a packet dropped on its way out would be reported

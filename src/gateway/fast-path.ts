@@ -71,8 +71,8 @@ const GIVEN_UP = 255;
 const MOST_CANDIDATES = 256;
 /** Counts that were not equal, after which both begin again: a damaged packet is counted on one side only. */
 const MOST_TRIES = 16;
-/** Batches after which a flow is admitted all the same. */
-const PATIENCE = 2000;
+/** Milliseconds after which a flow is admitted all the same; most have let the pump's queues run empty by then, and keep their order. */
+const PATIENCE = 250;
 
 /** What a flow must not be. */
 const SPECIAL =
@@ -146,8 +146,9 @@ export class FastPath {
   readonly #custody: Custody;
   readonly #record = new Float64Array(RECORD);
   readonly #candidates = new Int32Array(MOST_CANDIDATES);
+  /** When each was first tried; 0 for not yet. */
+  readonly #since = new Float64Array(MOST_CANDIDATES);
   #waiting = 0;
-  #patience = 0;
 
   constructor(arena: Arena, outsideAddress: number, kernel?: { flows: FastFlows; devices: FastDevices }) {
     this.#arena = arena;
@@ -202,22 +203,26 @@ export class FastPath {
   }
 
   #propose(flow: number): void {
-    if (this.#waiting < MOST_CANDIDATES) this.#candidates[this.#waiting++] = flow;
-    else this.#arena.flows.passed[flow] = 0;
+    if (this.#waiting >= MOST_CANDIDATES) {
+      this.#arena.flows.passed[flow] = 0;
+      return;
+    }
+    this.#since[this.#waiting] = 0;
+    this.#candidates[this.#waiting++] = flow;
   }
 
-  /** Between two batches, with nothing left to write. `idle` says that the devices were read empty. */
-  admit(idle: boolean): void {
-    if (this.#waiting === 0) return;
-    const force = ++this.#patience > PATIENCE;
-    if (!idle && !force) return;
+  /** Between two batches, with nothing left to write. `idle` says that the devices were read empty; `now` is the arena's time. */
+  admit(idle: boolean, now: number): void {
     let kept = 0;
     for (let i = 0; i < this.#waiting; i++) {
       const flow = this.#candidates[i]!;
-      if (this.#advance(flow, force)) this.#candidates[kept++] = flow;
+      const since = this.#since[i]! || now;
+      const force = now - since > PATIENCE;
+      if ((idle || force) && !this.#advance(flow, force)) continue;
+      this.#since[kept] = since;
+      this.#candidates[kept++] = flow;
     }
     this.#waiting = kept;
-    if (kept === 0 || force) this.#patience = 0;
   }
 
   /** Takes a candidate one step further. True when another is to follow. */

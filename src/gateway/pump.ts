@@ -100,6 +100,6 @@ while (running) {
   plane.tick();
   out.flush();
   // Fewer than asked for: every device was read empty.
-  ctx.fast.admit(count < BATCH);
+  ctx.fast.admit(count < BATCH, ctx.now);
   if (Atomics.exchange(flag, 0, 0) !== 0) control();
 }

@@ -14,6 +14,12 @@ import { LIVE, WINDOW_CLOSED } from './flow.ts';
 const REOPEN_FIRST = 200;
 
 /**
+ * How long a segment of the guest may be on its way to the peer, milliseconds: in a queue of another CPU, say. One of the gateway's own
+ * that overtakes it then is not the newer one by its clock, which would make the other an old duplicate to the peer (RFC 7323 §5).
+ */
+const TRANSIT = 20;
+
+/**
  * The offset that may be acknowledged to the peer: everything below is in the guest's kernel, in its image, or in custody
  * without a gap from there on (S21). A FIN counts where the gateway stands in between, and so repeats it to the guest. Never
  * lower than what was acknowledged before.
@@ -106,12 +112,13 @@ export function ackForGuest(ctx: PlaneContext, flow: number): number {
 }
 
 /**
- * TSval for a segment of the gateway's own (S18, S29): the guest's clock carried on while it has no socket; else one more than
- * the guest last showed, which its own clock, with its tick of a millisecond or less, has reached by then.
+ * TSval for a segment of the gateway's own (S18, S29): the guest's clock as it was TRANSIT ago, carried on while the guest has no
+ * socket; else at most one more than was last shown, which the guest's own clock, with its tick of a millisecond or less, has reached
+ * by then.
  */
 export function ownTimestamp(ctx: PlaneContext, flow: number): number {
   const f = ctx.f;
-  const passed = Math.floor(ctx.now - f.lastTsOutAt[flow]!);
+  const passed = Math.floor(ctx.now - f.lastTsOutAt[flow]!) - TRANSIT;
   const more = f.phase[flow] === LIVE ? Math.min(1, passed) : passed;
   if (more > 0) {
     f.lastTsOut[flow] = f.lastTsOut[flow]! + more;

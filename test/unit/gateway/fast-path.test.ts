@@ -28,8 +28,10 @@ import { OUTSIDE_ADDRESS } from './segments.ts';
 
 /** Segments after which a flow is proposed. */
 const WORTH = 8;
-/** Batches after which one is admitted in any case. */
-const PATIENCE = 2000;
+/** Milliseconds after which one is admitted in any case. */
+const PATIENCE = 250;
+/** Time of the arena where it does not matter. */
+const NOW = 1;
 const DEVICES = { outsideTun: 7, legs: [2, 3].map((device) => ({ device, tun: device + 10 })) };
 
 type Header = { readonly ihl: number; readonly ttl: number };
@@ -65,13 +67,13 @@ class Setting {
   /** As many segments as make the flow worth it, and what the pump does then with nothing left to read. */
   propose(): void {
     for (let i = 0; i < WORTH; i++) this.pump(this.kernel.toPump(this.flow));
-    this.fast.admit(true);
+    this.fast.admit(true, NOW);
   }
 
   admit(): void {
     this.propose();
     this.pump(this.kernel.toPump(this.flow));
-    this.fast.admit(true);
+    this.fast.admit(true, NOW);
     assert.ok(this.carried);
   }
 }
@@ -142,7 +144,7 @@ describe('admission', () => {
   test('a short conversation is never proposed', () => {
     const s = new Setting();
     for (let i = 1; i < WORTH; i++) s.pump();
-    s.fast.admit(true);
+    s.fast.admit(true, NOW);
     assert.deepEqual(s.kernel.asked, []);
   });
 
@@ -150,7 +152,7 @@ describe('admission', () => {
     const s = new Setting();
     s.propose();
     assert.deepEqual(s.kernel.asked, ['propose']);
-    s.fast.admit(true);
+    s.fast.admit(true, NOW);
     assert.ok(!s.carried, 'no packet is counted yet, so one may be on its way unmarked');
     // Three are on their way, the first of them marked; after each the pump believes that it is idle.
     const marks = [s.kernel.toPump(s.flow), s.kernel.toPump(s.flow), s.kernel.toPump(s.flow)];
@@ -158,7 +160,7 @@ describe('admission', () => {
     for (const marked of marks) {
       assert.ok(!s.carried, 'a packet would be overtaken');
       s.pump(marked);
-      s.fast.admit(true);
+      s.fast.admit(true, NOW);
     }
     assert.ok(s.carried);
     assert.deepEqual(s.kernel.asked, ['propose', 'admit 1', 'admit 2', 'admit 3']);
@@ -168,18 +170,18 @@ describe('admission', () => {
     const s = new Setting();
     s.propose();
     s.pump(s.kernel.toPump(s.flow));
-    for (let batch = 0; batch < 100; batch++) s.fast.admit(false);
+    for (let batch = 0; batch < 100; batch++) s.fast.admit(false, NOW);
     assert.ok(!s.carried);
-    s.fast.admit(true);
+    s.fast.admit(true, NOW);
     assert.ok(s.carried);
   });
 
   test('a pump that is never idle admits after a good while', () => {
     const s = new Setting();
     for (let i = 0; i < WORTH; i++) s.pump();
-    for (let batch = 0; batch < PATIENCE; batch++) s.fast.admit(false);
+    for (let now = 1; now <= 1 + PATIENCE; now++) s.fast.admit(false, now);
     assert.ok(!s.carried);
-    s.fast.admit(false);
+    s.fast.admit(false, 2 + PATIENCE);
     assert.ok(s.carried);
     assert.deepEqual(s.kernel.asked, ['propose', 'admit -1']);
   });
@@ -189,11 +191,11 @@ describe('admission', () => {
     s.propose();
     s.pump(s.kernel.toPump(s.flow));
     s.kernel.toPump(s.flow); // damaged: the pump never counts it
-    for (let batch = 0; batch < 20; batch++) s.fast.admit(true);
+    for (let batch = 0; batch < 20; batch++) s.fast.admit(true, NOW);
     assert.ok(!s.carried);
     assert.equal(s.kernel.asked.at(-1), 'arm');
     s.pump(s.kernel.toPump(s.flow));
-    s.fast.admit(true);
+    s.fast.admit(true, NOW);
     assert.ok(s.carried);
   });
 
@@ -207,10 +209,10 @@ describe('admission', () => {
       s.pump(s.kernel.toPump(s.flow));
       s.kernel.toPump(s.flow); // on its way
       s.pump(false, header);
-      s.fast.admit(true);
+      s.fast.admit(true, NOW);
       assert.ok(!s.carried, 'a packet would be overtaken');
       s.pump();
-      s.fast.admit(true);
+      s.fast.admit(true, NOW);
       assert.ok(s.carried);
     });
 
@@ -219,12 +221,12 @@ describe('admission', () => {
     s.propose();
     s.f.rtoAt[s.flow] = 1;
     s.pump(s.kernel.toPump(s.flow));
-    s.fast.admit(true);
+    s.fast.admit(true, NOW);
     assert.ok(!s.carried);
     s.f.rtoAt[s.flow] = 0;
     s.propose();
     s.pump(s.kernel.toPump(s.flow));
-    s.fast.admit(true);
+    s.fast.admit(true, NOW);
     assert.ok(s.carried);
   });
 
@@ -242,7 +244,7 @@ describe('admission', () => {
     for (let i = 0; i < 100; i++) {
       fast.meet(t.slot(), { ...PLAIN, reserved: false });
       fast.settle(t.slot());
-      fast.admit(true);
+      fast.admit(true, NOW);
     }
     fast.withdraw(t.slot());
     fast.forget(t.slot());
@@ -261,7 +263,7 @@ describe('a carried flow', () => {
     assert.equal(s.f.packetsIn[s.flow], before + 3);
     assert.ok(!s.carried);
     // All is quiet: it is carried again without a new count.
-    s.fast.admit(true);
+    s.fast.admit(true, NOW);
     assert.ok(s.carried);
     assert.equal(s.kernel.asked.at(-1), 'admit 1');
   });
@@ -273,7 +275,7 @@ describe('a carried flow', () => {
     s.kernel.finishing = () => s.kernel.carry(s.flow, { rcvNxt: 1700, packetsIn: 1 });
     const before = s.f.packetsIn[s.flow]!;
     s.pump(marked);
-    s.fast.admit(true);
+    s.fast.admit(true, NOW);
     assert.deepEqual([s.f.rcvNxt[s.flow], s.f.packetsIn[s.flow]], [1700, before + 1]);
   });
 

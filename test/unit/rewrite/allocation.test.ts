@@ -22,8 +22,8 @@ import {
 } from '../../../src/rewrite/translate.ts';
 
 const PACKETS = 10_000;
-/** Batches until the compiler has seen enough; without it even a local number may be an object. */
-const ATTEMPTS = 200;
+/** How long the compiler may take, milliseconds: its threads wait for a core like all others. Without it even a local number may be an object. */
+const PATIENCE = 20_000;
 
 const buffer = new Uint8Array(256);
 const p = new Packet();
@@ -59,7 +59,8 @@ const steps: Record<string, (i: number) => void> = {
 /** Bytes a call, the least of many batches. */
 function garbage(step: (i: number) => void): number {
   let least = Number.POSITIVE_INFINITY;
-  for (let attempt = 0; attempt < ATTEMPTS && least > 1; attempt++) {
+  const end = performance.now() + PATIENCE;
+  while (least > 1 && performance.now() < end) {
     const before = process.memoryUsage().heapUsed;
     for (let i = 0; i < PACKETS; i++) step(i);
     // Less than before means that the collector ran in between.
