@@ -27,7 +27,7 @@ const BETWEEN = 1000;
 type Stretch = { readonly from: number; readonly to: number };
 
 export async function blackoutBenchmark(): Promise<void> {
-  await using topology = await Topology.up();
+  await using topology = await Topology.up({ rps: 'all' });
   const gateway = await Gateway.start(topology);
   const [a, b] = await Promise.all([Agent.start(gateway, 'a'), Agent.start(gateway, 'b')]);
   const module = join(PROJECT, 'build', 'examples', 'stream.wasm');

@@ -44,9 +44,9 @@ async function throughSplice(topology: Topology, gateway: Gateway, port: number)
 
 /** Both set-ups side by side, and each measure taken in turns. */
 export async function pathBenchmarks(): Promise<void> {
-  await using kernel = await Topology.up();
+  await using kernel = await Topology.up({ rps: 'all' });
   await kernel.script('kernel-nat', GUEST, 'a');
-  await using ours = await Topology.up();
+  await using ours = await Topology.up({ rps: 'all' });
   const gateway = await Gateway.start(ours);
   const plain = await throughKernel(kernel, 5201);
   const spliced = await throughSplice(ours, gateway, 5201);

@@ -17,7 +17,9 @@
 # The peer has no route beyond its own network: it can only talk to a guest through the outside address, so nothing passes
 # untranslated unnoticed. Hosts reach everything through the gateway and are set up by host-recipe.sh beside this script.
 #
-#   two-hosts.sh up NAME [--mtu N]          makes it; what is left of an earlier one of that name goes first
+#   two-hosts.sh up NAME [--mtu N] [--rps one|all]   makes it; what is left of an earlier one of that name goes first. Packets are
+#                                           received by one CPU, which keeps them in order, or by all: twice as fast, and a
+#                                           connection whose packets take two ways at once (gateway and fast path) may see some late
 #   two-hosts.sh down NAME                  ends the processes in the namespaces and removes all; safe to repeat
 #   two-hosts.sh env NAME                   prints KEY=value lines: namespaces, devices, addresses
 #   two-hosts.sh offload NAME on|off        segmentation and checksum offload of all devices. Off: every packet on a wire is a
@@ -62,16 +64,18 @@ add_cable() {
   inside "$4" ip addr add "$6/24" dev "$5"
   inside "$1" ip link set "$2" up
   inside "$4" ip link set "$5" up
-  keep_order "$1" "$2"
-  keep_order "$4" "$5"
+  steer "$1" "$2"
+  steer "$4" "$5"
 }
 
 # A veth hands packets to the CPU that sends; a sender that changes its CPU overtakes itself. Network cards put all packets of a
-# connection into one queue; receive packet steering does so here.
-keep_order() {
-  local cpus
-  cpus=$(nproc --all)
-  set_sysfs "$1" "class/net/$2/queues/rx-0/rps_cpus" "$(printf '%x' $(((1 << (cpus < 32 ? cpus : 32)) - 1)))"
+# connection into one queue. Receive packet steering does so, too, but takes the sending socket's word for what a connection is, and so
+# knows those apart that are written to a TUN for the same; one CPU for all keeps the order.
+steer() {
+  local cpus=1 all
+  all=$(nproc --all)
+  [[ $rps == one ]] || cpus=$(printf '%x' $(((1 << (all < 32 ? all : 32)) - 1)))
+  set_sysfs "$1" "class/net/$2/queues/rx-0/rps_cpus" "$cpus"
 }
 
 add_host() {
@@ -222,19 +226,27 @@ no_kernel_nat() {
 }
 
 [[ $# -ge 2 ]] || usage "$USAGE"
-command=$1 name=$2 mtu=1500
+command=$1 name=$2 mtu=1500 rps=one
 shift 2
 check_name "$name"
 need_root
 need ip
 case $command in
   up)
-    if [[ ${1:-} == --mtu ]]; then
-      [[ ${2:-} =~ ^[0-9]+$ && $2 -ge 576 && $2 -le 65535 ]] || usage "${0##*/} up NAME [--mtu 576..65535]"
-      mtu=$2
+    while [[ $# -gt 0 ]]; do
+      case $1 in
+        --mtu)
+          [[ ${2:-} =~ ^[0-9]+$ && $2 -ge 576 && $2 -le 65535 ]] || usage "${0##*/} up NAME [--mtu 576..65535]"
+          mtu=$2
+          ;;
+        --rps)
+          [[ ${2:-} =~ ^(one|all)$ ]] || usage "${0##*/} up NAME [--rps one|all]"
+          rps=$2
+          ;;
+        *) usage "$USAGE" ;;
+      esac
       shift 2
-    fi
-    [[ $# == 0 ]] || usage "$USAGE"
+    done
     up
     ;;
   down) down ;;

@@ -72,7 +72,7 @@ const MOST_CANDIDATES = 256;
 /** Counts that were not equal, after which both begin again: a damaged packet is counted on one side only. */
 const MOST_TRIES = 16;
 /** Milliseconds after which a flow is admitted all the same; most have let the pump's queues run empty by then, and keep their order. */
-const PATIENCE = 250;
+const PATIENCE = 1000;
 
 /** What a flow must not be. */
 const SPECIAL =

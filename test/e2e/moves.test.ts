@@ -176,6 +176,7 @@ const STOPPED: Readonly<Record<string, (route: Route) => Promise<void>>> = {
     await thereAndBack(guest);
     assert.equal((await talk.hear(/./, 120_000)).input, result);
     // Where it is now it has said no more than that: the rest was said, or would have been, on the way.
+    await guest.hasSaid(/worked/);
     assert.equal(await guest.logs(), 'worked\n');
     assert.equal((await guest.flow()).splices, 2);
     talk.finish();

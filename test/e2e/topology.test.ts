@@ -125,6 +125,7 @@ describe('two-hosts', { timeout: 120_000 }, () => {
       [['fly', 'x1'], 2, /usage/],
       [['up', 'a/b'], 1, /bad name/],
       [['up', 'x1', '--mtu', '10'], 2, /--mtu 576/],
+      [['up', 'x1', '--rps', '2'], 2, /--rps one\|all/],
       [['env', 'kt-not-there'], 1, /is not up/],
       [['loss', 'kt-not-there', 'peer', '1%'], 1, /is not up/],
     ] as const;

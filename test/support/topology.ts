@@ -46,6 +46,8 @@ export interface TopologyOptions {
   readonly mtu?: number;
   /** Off: packets on the wire are single frames with whole checksums (needed where checksums are verified). Default on. */
   readonly offload?: 'on' | 'off';
+  /** CPUs that receive packets: one, which keeps them in order, or all, which is faster. Default one. */
+  readonly rps?: 'one' | 'all';
 }
 
 export class Topology {
@@ -74,7 +76,8 @@ export class Topology {
     const topology = new Topology();
     process.on('exit', topology.#atExit);
     try {
-      await run([SCRIPT, 'up', topology.name, ...(options.mtu === undefined ? [] : ['--mtu', String(options.mtu)])]);
+      const { mtu = 1500, rps = 'one' } = options;
+      await run([SCRIPT, 'up', topology.name, '--mtu', String(mtu), '--rps', rps]);
       if (options.offload === 'off') await topology.script('offload', 'off');
     } catch (error) {
       // Why it is not up says more than why it is not down.

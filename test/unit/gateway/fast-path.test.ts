@@ -29,7 +29,7 @@ import { OUTSIDE_ADDRESS } from './segments.ts';
 /** Segments after which a flow is proposed. */
 const WORTH = 8;
 /** Milliseconds after which one is admitted in any case. */
-const PATIENCE = 250;
+const PATIENCE = 1000;
 /** Time of the arena where it does not matter. */
 const NOW = 1;
 const DEVICES = { outsideTun: 7, legs: [2, 3].map((device) => ({ device, tun: device + 10 })) };
