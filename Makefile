@@ -7,6 +7,7 @@
 #   test-e2e   those with network namespaces       build      dist/: JavaScript for machines without the sources
 #   native     the Rust addon                      examples   guests in C, compiled to build/examples/*.wasm
 #   programs   what benchmarks and tests run, compiled to build/programs/*.wasm
+#   core-suite the WebAssembly core test suite, for engines, in build/core-suite
 #   clean      removes all that was made
 
 # Places that are not on every PATH: Rust as rustup installs it, and the tools of root.
@@ -51,16 +52,30 @@ demo: setup
 programs:
 	@$(MAKE) --no-print-directory -C bench/programs
 
+# What tests of the engines run beside programs: random modules, and the WebAssembly core test suite in build/core-suite.
+build/test-modules: $(wildcard native/examples/test-modules/*.rs) native/Cargo.lock
+	@echo "setup: building the writer of test modules"
+	@mkdir -p build
+	@cd native && cargo build --profile checked --locked --quiet --example test-modules
+	@cp native/target/checked/examples/test-modules $@.tmp && mv $@.tmp $@
+
+build/core-suite: build/test-modules
+	@rm -rf $@.tmp && build/test-modules scripts $@.tmp && rm -rf $@ && mv $@.tmp $@
+
+test-modules: build/test-modules
+
+core-suite: build/core-suite
+
 bench: setup programs
 	@$(NODE) bench/run.ts
 
 # --- checking ---
 
 # Everything: prints failures as they come and ends in `N passed, N failed`.
-test: setup programs
+test: setup programs core-suite
 	@scripts/test.sh all
 
-test-unit: setup programs
+test-unit: setup programs core-suite
 	@scripts/test.sh unit
 
 test-e2e: setup
@@ -87,4 +102,4 @@ ready:
 clean:
 	rm -rf build dist node_modules native/target native/*.node demo/report.json demo/*.pcap
 
-.PHONY: all setup setup-tools native examples programs build demo bench test test-unit test-e2e lint format ready clean
+.PHONY: all setup setup-tools native examples programs test-modules core-suite build demo bench test test-unit test-e2e lint format ready clean

@@ -2,8 +2,9 @@ import process from 'node:process';
 import { setFlagsFromString } from 'node:v8';
 import { KedgeError } from '../../errors.ts';
 import { compiledOnce } from '../compiled.ts';
-import type { CompiledModule, Engine, InstrumentedModule } from '../engine.ts';
+import type { CompiledModule, Engine, InstrumentedModule, StopSignal } from '../engine.ts';
 import { PointsGuest } from '../points/guest.ts';
+import type { HostSide, Machine } from '../points/machine.ts';
 import { PointTable } from '../points/table.ts';
 import { hostMemory, parseModule } from '../wasm/module.ts';
 import { type Memories, V8Machine } from './machine.ts';
@@ -39,6 +40,17 @@ class V8Module implements CompiledModule {
 
 const compile = compiledOnce((module) => new V8Module(module));
 
+function own(compiled: CompiledModule): V8Module {
+  if (compiled instanceof V8Module) return compiled;
+  throw new TypeError('this module was compiled by another engine');
+}
+
+/** One instance without the life of a guest around it. */
+export function v8Machine(compiled: CompiledModule, host: HostSide, stop: StopSignal): Machine {
+  const { module, compiled: code, memories } = own(compiled);
+  return new V8Machine(module, code, memories, host, stop);
+}
+
 /** V8, the engine that Node brings. Run each guest in a worker thread of its own: its calls block that thread. */
 export const v8Engine: Engine & { readonly name: 'v8' } = {
   name: 'v8',
@@ -60,16 +72,7 @@ export const v8Engine: Engine & { readonly name: 'v8' } = {
   compile,
 
   instantiate(compiled, imports, stop, context) {
-    if (!(compiled instanceof V8Module)) {
-      throw new TypeError('this module was compiled by another engine');
-    }
-    const { module, memories } = compiled;
-    return new PointsGuest(
-      compiled,
-      (host) => new V8Machine(module, compiled.compiled, memories, host, stop),
-      imports,
-      stop,
-      context,
-    );
+    const module = own(compiled);
+    return new PointsGuest(module, (host) => v8Machine(module, host, stop), imports, stop, context);
   },
 };

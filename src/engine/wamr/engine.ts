@@ -1,8 +1,9 @@
 import { KedgeError, isErrorCode } from '../../errors.ts';
 import { native } from '../../native.ts';
 import { compiledOnce } from '../compiled.ts';
-import type { CompiledModule, Engine, InstrumentedModule } from '../engine.ts';
+import type { CompiledModule, Engine, InstrumentedModule, StopSignal } from '../engine.ts';
 import { PointsGuest } from '../points/guest.ts';
+import type { HostSide, Machine } from '../points/machine.ts';
 import { PointTable } from '../points/table.ts';
 import { type NativeModule, WamrMachine } from './machine.ts';
 
@@ -36,6 +37,16 @@ function load(bytes: Uint8Array): NativeModule {
 
 const compile = compiledOnce((module) => new WamrModule(module));
 
+function own(compiled: CompiledModule): WamrModule {
+  if (compiled instanceof WamrModule) return compiled;
+  throw new TypeError('this module was compiled by another engine');
+}
+
+/** One instance without the life of a guest around it. */
+export function wamrMachine(compiled: CompiledModule, host: HostSide, stop: StopSignal): Machine {
+  return new WamrMachine(own(compiled).loaded, host, stop);
+}
+
 /**
  * WAMR's fast interpreter, inside the native addon. It interprets, where V8 compiles; it shows that an image belongs to no engine.
  */
@@ -57,9 +68,6 @@ export const wamrEngine: Engine & { readonly name: 'wamr' } = {
   compile,
 
   instantiate(compiled, imports, stop, context) {
-    if (!(compiled instanceof WamrModule)) {
-      throw new TypeError('this module was compiled by another engine');
-    }
-    return new PointsGuest(compiled, (host) => new WamrMachine(compiled.loaded, host, stop), imports, stop, context);
+    return new PointsGuest(own(compiled), (host) => wamrMachine(compiled, host, stop), imports, stop, context);
   },
 };
