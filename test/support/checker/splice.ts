@@ -135,23 +135,31 @@ export function constantDeltas(
   return { deltas, violations };
 }
 
-type Sent = ReadonlyMap<string, number>;
+/** By sequence number, length and FIN: when the guest first sent such a segment, and which clocks of the peer it ever echoed in it. */
+type Sent = ReadonlyMap<string, { readonly time: number; readonly echoes: Set<number | undefined> }>;
 
 const key = (seq: number, row: Segment): string => `${seq >>> 0}+${row.len}${isFin(row) ? 'F' : ''}`;
 
-/** When the guest first sent each (sequence number, length, FIN). */
 function sentSegments(epoch: Epoch): Sent {
-  const sent = new Map<string, number>();
+  const sent = new Map<string, { time: number; echoes: Set<number | undefined> }>();
   for (const row of epoch.outbound) {
+    if (isSyn(row)) continue;
     const name = key(row.seq, row);
-    if (!isSyn(row) && !sent.has(name)) sent.set(name, row.time);
+    const known = sent.get(name) ?? { time: row.time, echoes: new Set() };
+    known.echoes.add(row.ts?.echo);
+    sent.set(name, known);
   }
   return sent;
 }
 
 function isSent(row: Segment, sent: Sent, delta: number): boolean {
-  const time = sent.get(key(row.seq - delta, row));
+  const time = sent.get(key(row.seq - delta, row))?.time;
   return time !== undefined && time <= row.time + CLOCK_MS;
+}
+
+/** As `isSent`, and it echoed what the row echoes: most segments are of one length, so a wrong delta finds some other one. */
+function isSame(row: Segment, sent: Sent, delta: number): boolean {
+  return isSent(row, sent, delta) && sent.get(key(row.seq - delta, row))?.echoes.has(row.ts?.echo) === true;
 }
 
 /**
@@ -169,7 +177,7 @@ function bestDelta(epoch: Epoch, next: number | undefined, peerSide: readonly Se
   const sent = sentSegments(epoch);
   let best: { delta: number; explains: number } | undefined;
   for (const delta of new Set([...deltasOfAcks(epoch, peerSide), ...deltasOfPairs(epoch, later, telling, withData)])) {
-    const explains = later.filter((row) => isSent(row, sent, delta)).length;
+    const explains = later.filter((row) => isSame(row, sent, delta)).length;
     if (explains > (best?.explains ?? 0)) best = { delta, explains };
     if (explains === later.length) break;
   }
