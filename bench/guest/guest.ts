@@ -5,10 +5,8 @@
 import v8 from 'node:v8';
 import { memoryImports, type Point, pointsOf } from './points.ts';
 
-// What Kedge sets too: V8 then knows which branches of instrumented code are cold. The second makes it optimise what is hot at
-// once and not in another thread, which would wait for its turn on a busy machine.
+// What Kedge sets too: V8 then knows which branches of instrumented code are cold.
 v8.setFlagsFromString('--experimental-wasm-branch-hinting');
-v8.setFlagsFromString('--wasm-sync-tier-up');
 
 type Value = number | bigint;
 type Callback = (...args: Value[]) => Value | undefined;
@@ -102,11 +100,18 @@ export class Guest {
     return this.#run('kedge:resume:');
   }
 
+  /**
+   * V8 optimises what is hot at once here and not in another thread, which would wait for its turn on a busy machine. Other guests of
+   * this process are not to stand still for it.
+   */
   #run(name: string): boolean {
+    v8.setFlagsFromString('--wasm-sync-tier-up');
     try {
       (this.#exports[name] as () => void)();
     } catch (error) {
       if (!(error instanceof Exit)) throw error;
+    } finally {
+      v8.setFlagsFromString('--no-wasm-sync-tier-up');
     }
     return this.#frames.length === 0;
   }
