@@ -7,6 +7,7 @@
  *
  * `ended` is final. A guest that lingers has no code left to run, but connections whose peers lack bytes; it can still move.
  */
+import { availableParallelism } from 'node:os';
 import type { Worker } from 'node:worker_threads';
 import type { InstrumentedModule, Outcome, StopSignal } from '../engine/engine.ts';
 import { createStopSignal } from '../engine/stop.ts';
@@ -14,9 +15,13 @@ import { KedgeError, isErrorCode } from '../errors.ts';
 import { failed, native } from '../native.ts';
 import type { WakeFd } from '../native.ts';
 import { closeLeft, createAccount } from './descriptors.ts';
-import { logCost } from './protocol.ts';
+import { AT_REST, createWords, LOG_OUTSTANDING, logCost } from './protocol.ts';
 import type { Requests, WorkerBegin, WorkerError, WorkerMessage, WorkerStart } from './protocol.ts';
 import { startWorker } from './spare.ts';
+
+const CORES = availableParallelism();
+/** How long the keeper's thread waits for a guest to stop without going to sleep, milliseconds. */
+const AWAKE = 0.5;
 
 /** How a guest's code ended. */
 export type GuestEnd =
@@ -32,7 +37,7 @@ export type GuestState =
   | { readonly name: 'lingering'; readonly end: GuestEnd }
   | { readonly name: 'ended'; readonly end: GuestEnd };
 
-export type GuestOptions = Omit<WorkerStart, 'stop' | 'wakeFd' | 'descriptors' | 'logOutstanding' | 'instrumented'> & {
+export type GuestOptions = Omit<WorkerStart, 'stop' | 'wakeFd' | 'descriptors' | 'words' | 'instrumented'> & {
   readonly instrumented: InstrumentedModule;
   readonly onLog: (stream: 'stdout' | 'stderr', bytes: Uint8Array) => void;
   /** Called on every change of state. */
@@ -66,7 +71,7 @@ export class Guest {
   readonly #ended = Promise.withResolvers<GuestEnd>();
   readonly #codeEnded = Promise.withResolvers<GuestEnd>();
   readonly #ready = Promise.withResolvers<void>();
-  readonly #logOutstanding = new Int32Array(new SharedArrayBuffer(4));
+  readonly #words = createWords();
   #nextId = 1;
   #closed = false;
   #state: GuestState = { name: 'preparing' };
@@ -104,7 +109,7 @@ export class Guest {
         stop: this.#stop.handle,
         wakeFd: wake,
         descriptors: this.#descriptors,
-        logOutstanding: this.#logOutstanding.buffer,
+        words: this.#words.buffer,
       },
     };
     this.#worker.postMessage(begin);
@@ -166,8 +171,8 @@ export class Guest {
         return this.#ready.resolve();
       case 'log':
         this.#options.onLog(message.stream, message.bytes);
-        Atomics.sub(this.#logOutstanding, 0, logCost(message.bytes));
-        Atomics.notify(this.#logOutstanding, 0);
+        Atomics.sub(this.#words, LOG_OUTSTANDING, logCost(message.bytes));
+        Atomics.notify(this.#words, LOG_OUTSTANDING);
         return;
       case 'lingered':
         if (this.#state.name === 'lingering') this.#end(this.#state.end);
@@ -223,6 +228,7 @@ export class Guest {
   /** Lets guest code run. The stop flag is cleared here: cleared by the thread, it could be the next stop's that is lost. */
   async #goOn(how: 'start' | 'resume' | 'release'): Promise<void> {
     this.#stop.clear();
+    Atomics.store(this.#words, AT_REST, 0);
     native.wakeClear(this.#wake);
     await this.#ask(how, null, () => {
       const { name } = this.#state;
@@ -245,6 +251,7 @@ export class Guest {
     const reached = new Promise<'stopped' | 'ended'>((resolve) => this.#onStopped.push(resolve));
     this.#stop.request();
     native.wakeSignal(this.#wake);
+    this.#stayAwake();
     let timer: NodeJS.Timeout | undefined;
     const { stopLimit = STOP_LIMIT } = this.#options;
     const limit = new Promise<'stuck'>((resolve) => {
@@ -257,6 +264,16 @@ export class Guest {
     this.#stop.clear();
     native.wakeClear(this.#wake);
     throw new KedgeError('KEDGE_GUEST_UNSTOPPABLE', `the guest reached no stable point in ${stopLimit} ms`);
+  }
+
+  /**
+   * Most guests stop sooner than a core that has gone to sleep wakes up again for their message. (Where there is but one, the guest
+   * needs it.)
+   */
+  #stayAwake(): void {
+    if (CORES === 1) return;
+    const end = performance.now() + AWAKE;
+    while (Atomics.load(this.#words, AT_REST) === 0 && performance.now() < end);
   }
 
   drain() {

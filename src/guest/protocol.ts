@@ -23,9 +23,18 @@ export type WorkerStart = {
   readonly wakeFd: number;
   /** From `createAccount`. */
   readonly descriptors: SharedArrayBuffer;
-  /** One word: how much output is on its way to the keeper; see `logCost`. */
-  readonly logOutstanding: SharedArrayBuffer;
+  /** Words that thread and keeper share, see `createWords`. */
+  readonly words: SharedArrayBuffer;
 };
+
+/** How much output is on its way to the keeper; see `logCost`. */
+export const LOG_OUTSTANDING = 0;
+/** 1 once the thread has said how its guest's code came to rest, until the guest runs again. */
+export const AT_REST = 1;
+
+export function createWords(): Int32Array<SharedArrayBuffer> {
+  return new Int32Array(new SharedArrayBuffer(8));
+}
 
 /** Output on its way above which the guest waits for its keeper, so that one that prints in a loop fills no memory. */
 export const LOG_LIMIT = 1024 * 1024;

@@ -11,6 +11,7 @@ import { createStopSignal } from '../engine/stop.ts';
 import { KedgeError } from '../errors.ts';
 import { failed, native } from '../native.ts';
 import { createAccount } from './descriptors.ts';
+import { createWords } from './protocol.ts';
 import type { SavedGuest, WorkerMessage, WorkerStart } from './protocol.ts';
 import { GuestThread } from './thread.ts';
 
@@ -69,7 +70,7 @@ export function rehearseLife(engine: EngineName, lives: number = LIVES): SavedGu
       stop: stop.handle,
       wakeFd,
       descriptors: createAccount(),
-      logOutstanding: new SharedArrayBuffer(4),
+      words: createWords().buffer,
     };
     let saved = live(start, undefined);
     for (let life = 1; life < lives; life++) saved = live(start, saved);

@@ -4,12 +4,20 @@
  */
 import { Worker } from 'node:worker_threads';
 import { KedgeError } from '../errors.ts';
+import { compileBehindGuests } from './compilers.ts';
+
+/** For the frames of a guest on V8. Pages that no frame reaches cost nothing. */
+const STACK_MIB = 16;
+
+let first = true;
 
 /** Starts the thread of one guest. Throws KEDGE_GUEST_CRASHED. */
 export function startWorker(): Worker {
+  if (first) compileBehindGuests();
+  first = false;
   const suffix = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
   try {
-    return new Worker(new URL(`./worker.${suffix}`, import.meta.url));
+    return new Worker(new URL(`./worker.${suffix}`, import.meta.url), { resourceLimits: { stackSizeMb: STACK_MIB } });
   } catch (cause) {
     throw new KedgeError('KEDGE_GUEST_CRASHED', `no thread could be started for the guest: ${String(cause)}`, {
       cause,

@@ -21,7 +21,7 @@ import { SocketTable } from '../wasi-sock/table.ts';
 import type { FlowReport } from '../wasi-sock/save.ts';
 import { Wasi } from '../wasi/imports.ts';
 import type { SavedWasi } from '../wasi/saved.ts';
-import { LOG_LIMIT, logCost } from './protocol.ts';
+import { AT_REST, LOG_LIMIT, LOG_OUTSTANDING, logCost } from './protocol.ts';
 import type { RestoredGuest, SavedGuest, WorkerError, WorkerMessage, WorkerRequest, WorkerStart } from './protocol.ts';
 import { accounted } from './descriptors.ts';
 import { checkHandles } from './handles-check.ts';
@@ -54,7 +54,7 @@ export class GuestThread {
   readonly #engine: Engine;
   readonly #compiled: CompiledModule;
   readonly #initial: readonly Uint8Array[];
-  readonly #outstanding: Int32Array;
+  readonly #words: Int32Array;
   #state: State = { name: 'fresh' };
   #lingerTimer: NodeJS.Timeout | undefined;
   /** Of a guest that stands still, between drain and save. */
@@ -74,7 +74,7 @@ export class GuestThread {
     this.#engine = ENGINES[given.engine];
     this.#compiled = this.#engine.compile(given.instrumented);
     this.#initial = initialMemories(given.module);
-    this.#outstanding = new Int32Array(given.logOutstanding);
+    this.#words = new Int32Array(given.words);
   }
 
   /**
@@ -104,15 +104,15 @@ export class GuestThread {
 
   /** Sends output to the keeper, and waits while too much is on its way; a stop does not wait for that. */
   #print(stream: 'stdout' | 'stderr', bytes: Uint8Array): void {
-    const outstanding = this.#outstanding;
-    Atomics.add(outstanding, 0, logCost(bytes));
+    const words = this.#words;
+    Atomics.add(words, LOG_OUTSTANDING, logCost(bytes));
     this.#say({ kind: 'log', stream, bytes });
     for (
-      let n = Atomics.load(outstanding, 0);
+      let n = Atomics.load(words, LOG_OUTSTANDING);
       n > LOG_LIMIT && !this.#stop.requested();
-      n = Atomics.load(outstanding, 0)
+      n = Atomics.load(words, LOG_OUTSTANDING)
     )
-      Atomics.wait(outstanding, 0, n, 20);
+      Atomics.wait(words, LOG_OUTSTANDING, n, 20);
   }
 
   #assemble(sockets: SocketTable, saved: SavedWasi | undefined): Live {
@@ -131,8 +131,13 @@ export class GuestThread {
     return { sockets, wasi, instance: this.#engine.instantiate(this.#compiled, wasi.imports, this.#stop, context) };
   }
 
-  /** Runs guest code until it stops or ends. */
+  /** Runs guest code until it stops or ends, and says how. */
   #run(guest: Live, go: () => Outcome): void {
+    this.#runs(guest, go);
+    Atomics.store(this.#words, AT_REST, 1);
+  }
+
+  #runs(guest: Live, go: () => Outcome): void {
     this.#captured = undefined;
     this.#state = { name: 'running', ...guest };
     let outcome: Outcome;

@@ -40,6 +40,13 @@ import { FrameTransfer } from './transfer.ts';
 
 type Phase = 'fresh' | 'running' | 'unwinding' | 'stopped' | 'ended';
 
+/**
+ * What a restored frame takes at most on any engine, and each of its locals and operands: more than was measured, so that what is taken
+ * in can go on. (V8's compiler and WAMR's decide, from 80 bytes a frame and 8 a value upwards.)
+ */
+const FRAME_BYTES = 256;
+const VALUE_BYTES = 12;
+
 const NOTHING = new Uint8Array(0);
 
 /** What a guest is made of, beside its machine. */
@@ -188,6 +195,21 @@ export class PointsGuest implements Instance {
         throw corrupt(`function ${index} has no point at ${offset}`);
     });
     if (frames.length === 0) throw corrupt('there is none');
+    const need = frames.reduce((sum, { function: index }) => sum + this.#frameBytes(index), 0);
+    if (need > this.#machine.stackBytes) {
+      const [has, wants] = [this.#machine.stackBytes, need].map((bytes) => `${(bytes / 2 ** 20).toFixed(1)} MiB`);
+      throw new KedgeError(
+        'KEDGE_STACK_TOO_DEEP',
+        `the guest's stack of ${frames.length} frames may take ${wants}, and there are ${has} for it here`,
+        { hint: 'try again when the guest recurses less deeply, or choose another engine' },
+      );
+    }
+  }
+
+  #frameBytes(index: number): number {
+    const resumable = this.#table.resumable(index);
+    if (resumable === undefined) return 0;
+    return FRAME_BYTES + VALUE_BYTES * (resumable.locals.length + resumable.temps.length);
   }
 
   #expect(phase: Phase): void {
@@ -259,6 +281,8 @@ export class PointsGuest implements Instance {
       this.#machine.settle();
       return 0;
     }
+    // Its stack is nearly used up: it goes on, and is asked again where there is more.
+    if (!this.#machine.hasRoomToLeave()) return 0;
     this.#call = undefined;
     this.#unwind();
     return 1;

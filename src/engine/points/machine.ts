@@ -19,6 +19,10 @@ export interface Machine {
   readonly otherMemories: number;
   /** The index of the one that host functions read and write. */
   readonly hostMemory: number;
+  /** How much the guest's frames may take, bytes. */
+  readonly stackBytes: number;
+  /** Whether what is left of the stack will do for the host functions that frames leave through. */
+  hasRoomToLeave(): boolean;
   /** A linear memory as it is now, empty if there is none. The same view until it grows. */
   memory(index: number): Uint8Array;
   /** Adds pages; false when the memory cannot have so many. */

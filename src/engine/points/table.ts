@@ -152,6 +152,11 @@ export class PointTable {
     return found;
   }
 
+  /** By the index of the original function. */
+  resumable(index: number): Resumable | undefined {
+    return this.#byFunction.get(index);
+  }
+
   /** The point at a place of the original module. */
   at(index: number, offset: number, stand: Stand): Point | undefined {
     const resumable = this.#byFunction.get(index);

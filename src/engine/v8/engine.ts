@@ -11,6 +11,9 @@ import { type Memories, V8Machine } from './machine.ts';
 
 // The pass says which branches are cold; without it hot loops with a poll take up to 1.7 times as long (measured).
 setFlagsFromString('--experimental-wasm-branch-hinting');
+// All functions are compiled before the guest runs, on several threads. One that is compiled at its first call cannot stop meanwhile: for
+// SQLite's largest that is 7 ms, and again for its resume version.
+setFlagsFromString('--no-wasm-lazy-compilation');
 
 class V8Module implements CompiledModule {
   readonly module: InstrumentedModule;

@@ -1,4 +1,5 @@
 /** One instance of an instrumented module in V8. */
+import { isMainThread, resourceLimits } from 'node:worker_threads';
 import { KedgeError } from '../../errors.ts';
 import type { HostValue, InstrumentedModule, StopSignal } from '../engine.ts';
 import type { HostSide, Machine } from '../points/machine.ts';
@@ -16,6 +17,18 @@ export interface Memories {
 type Offered = Record<string, Record<string, unknown>>;
 
 const NO_MEMORY = new Uint8Array(0);
+
+/** What V8 gives a thread by default, and what Node keeps of a worker's stack for itself. */
+const MAIN_STACK = 984 * 1024;
+const KEPT_BACK = 192 * 1024;
+const STACK = isMainThread ? MAIN_STACK : (resourceLimits.stackSizeMb ?? 4) * 2 ** 20 - KEPT_BACK;
+
+/** Calls of a small function whose frames together are more than what leaving a guest takes. */
+const PROBE = 500;
+
+function descend(depth: number): number {
+  return depth === 0 ? 0 : 1 + descend(depth - 1);
+}
 const OURS = 'kedge';
 
 export class V8Machine implements Machine {
@@ -25,6 +38,7 @@ export class V8Machine implements Machine {
   readonly #views: Uint8Array[];
   readonly #count: WebAssembly.Global | undefined;
   readonly hostMemory: number;
+  readonly stackBytes = STACK;
 
   constructor(
     module: InstrumentedModule,
@@ -108,6 +122,15 @@ export class V8Machine implements Machine {
     const found = this.#exports[name];
     if (!(found instanceof WebAssembly.Table)) throw missing(name);
     return found;
+  }
+
+  hasRoomToLeave(): boolean {
+    try {
+      descend(PROBE);
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   settle(): void {

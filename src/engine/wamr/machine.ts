@@ -16,8 +16,8 @@ import { followSignal } from '../stop.ts';
 
 export type NativeModule = InstanceType<typeof native.WamrModule>;
 
-/** Bytes for the frames of a guest. */
-const STACK_SIZE = 1 << 20;
+/** Bytes for the frames of a guest. WAMR clears them all when an instance is made, so they are there from the beginning. */
+const STACK_SIZE = 6 << 20;
 
 const NO_MEMORY = new Uint8Array(0);
 
@@ -30,6 +30,7 @@ export class WamrMachine implements Machine {
   /** WAMR runs no module that has several. */
   readonly otherMemories = 0;
   readonly hostMemory = 0;
+  readonly stackBytes = STACK_SIZE;
 
   constructor(loaded: NativeModule, host: HostSide, stop: StopSignal) {
     this.#loaded = loaded;
@@ -49,6 +50,11 @@ export class WamrMachine implements Machine {
     }
     const flag = stop.count === undefined ? this.#instance.shareFlag('kedge:stop') : 0;
     this.#settle = flag === 0 ? () => {} : followSignal(stop, flag).settle;
+  }
+
+  /** Host functions have a stack of their own. */
+  hasRoomToLeave(): boolean {
+    return true;
   }
 
   memory(index: number): Uint8Array {

@@ -10,9 +10,9 @@ const { instance } = makeInstance(
   () => ({}),
   scriptedStop(() => true),
 );
-instance.restore(state);
 let result: string;
 try {
+  instance.restore(state);
   result = instance.resume().kind;
 } catch (error) {
   result = error instanceof KedgeError ? error.code : String(error);

@@ -9,6 +9,7 @@ import { instrument } from '../../../src/engine/points/instrument.ts';
 import { createStopSignal } from '../../../src/engine/stop.ts';
 import { v8Engine } from '../../../src/engine/v8/engine.ts';
 import { createAccount } from '../../../src/guest/descriptors.ts';
+import { createWords } from '../../../src/guest/protocol.ts';
 import { LIFE, LIFE_SOURCE, rehearseLife } from '../../../src/guest/rehearsal-life.ts';
 import { rehearseAll } from '../../../src/guest/rehearsal.ts';
 import { GuestThread } from '../../../src/guest/thread.ts';
@@ -43,7 +44,7 @@ test('a rehearsal of a module reaches its end, and says nothing', () => {
       stop: createStopSignal().handle,
       wakeFd,
       descriptors: createAccount(),
-      logOutstanding: new SharedArrayBuffer(4),
+      words: createWords().buffer,
     },
     (message) => said.push(message),
   );

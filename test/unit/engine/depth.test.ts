@@ -1,0 +1,99 @@
+/** Deep recursion: a stop never ends a guest that would have gone on, and what a restore takes in can go on. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import type { ComputeState, Engine, Outcome } from '../../../src/engine/engine.ts';
+import { ENGINES } from '../../../src/engine/engines.ts';
+import { instrument } from '../../../src/engine/points/instrument.ts';
+import { createStopSignal } from '../../../src/engine/stop.ts';
+import { copyState, host, makeInstance, wat } from './support.ts';
+
+const TYPES = ['i64', 'f64'] as const;
+
+/** Calls itself as deeply as the first word of its memory says, with so many locals live; says so, and passes some polls there. */
+function recursion(locals: number): Uint8Array {
+  const each = (write: (local: number, type: (typeof TYPES)[number]) => string): string =>
+    Array.from({ length: locals }, (_, n) => write(n + 1, n % 2 === 0 ? 'i64' : 'f64')).join('\n');
+  const from = { i64: 'i64.extend_i32_u', f64: 'f64.convert_i32_u' } as const;
+  return wat(`(module
+    (import "host" "reached" (func $reached))
+    (memory (export "memory") 1)
+    ${TYPES.map((type) => `(global $${type} (mut ${type}) (${type}.const 0))`).join('\n')}
+    (func $down (param $left i32) (local $n i32) ${each((_, type) => `(local ${type})`)}
+      ${each((n, type) => `(local.set ${n + 1} (${from[type]} (local.get $left)))`)}
+      (if (local.get $left)
+        (then (call $down (i32.sub (local.get $left) (i32.const 1))))
+        (else
+          (call $reached)
+          (loop $again
+            (local.set $n (i32.add (local.get $n) (i32.const 1)))
+            (br_if $again (i32.lt_u (local.get $n) (i32.const 10000))))))
+      ${each((n, type) => `(global.set $${type} (${type}.add (global.get $${type}) (local.get ${n + 1})))`)})
+    (func (export "_start") (call $down (i32.load (i32.const 0)))))`);
+}
+
+interface Reached {
+  readonly outcome: Outcome;
+  readonly state: ComputeState | undefined;
+}
+
+/** Runs to a depth, and asks the guest to stop there if so wanted. */
+function run(engine: Engine, module: Uint8Array, depth: number, stops: boolean): Reached {
+  const stop = createStopSignal();
+  const reached = (): undefined => void (stops && stop.request());
+  const form = instrument(module, 'loop', engine.flag);
+  const { instance } = makeInstance(form, () => ({ host: { reached: host('()', reached) } }), stop, engine);
+  new DataView(instance.memory().buffer).setUint32(0, depth, true);
+  const outcome = instance.start();
+  return { outcome, state: outcome.kind === 'stopped' ? copyState(instance.capture()) : undefined };
+}
+
+/** The deepest that an engine can run without a stop, within a step. */
+function deepest(engine: Engine, module: Uint8Array, step: number): number {
+  let [low, high] = [0, 1_000_000];
+  while (high - low > step) {
+    const middle = Math.floor((low + high) / 2);
+    if (run(engine, module, middle, false).outcome.kind === 'exited') low = middle;
+    else high = middle;
+  }
+  return low;
+}
+
+/** Goes on with a state; the code of an error when it is refused. */
+function goesOn(engine: Engine, module: Uint8Array, state: ComputeState): string {
+  const form = instrument(module, 'loop', engine.flag);
+  const reached = host('()', () => undefined);
+  const { instance } = makeInstance(form, () => ({ host: { reached } }), createStopSignal(), engine);
+  try {
+    instance.restore(state);
+  } catch (error) {
+    return (error as { code?: string }).code ?? String(error);
+  }
+  return instance.resume().kind;
+}
+
+for (const engine of Object.values(ENGINES)) {
+  describe(`a deep stack on ${engine.name}`, () => {
+    test('a stop near its end leaves the guest alive', () => {
+      const module = recursion(4);
+      const most = deepest(engine, module, 1);
+      const kinds = [5, 10, 100, 300, 1000, 5000].map(
+        (margin) => run(engine, module, most - margin, true).outcome.kind,
+      );
+      assert.ok(!kinds.includes('trapped'), kinds.join());
+      assert.equal(kinds.at(-1), 'stopped');
+    });
+
+    for (const locals of [1, 20, 200])
+      test(`what is taken in goes on, with ${locals} locals a frame`, () => {
+        const module = recursion(locals);
+        const most = deepest(engine, module, 100);
+        const ends = new Set<string>();
+        for (let depth = 100; depth < most; depth = Math.ceil(depth * 1.6)) {
+          const { state } = run(engine, module, depth, true);
+          if (state === undefined) continue;
+          for (const next of Object.values(ENGINES)) ends.add(goesOn(next, module, state));
+        }
+        assert.deepEqual([...ends].toSorted(), ['KEDGE_STACK_TOO_DEEP', 'exited']);
+      });
+  });
+}
