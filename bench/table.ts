@@ -1,5 +1,5 @@
 /**
- * Writes the figures of bench/results/*.json as a table into README.md and docs/benchmarks.md, between their markers:
+ * Writes the figures of bench/results/*.json as tables into README.md and documents, between their markers:
  *
  *     bin/node bench/table.ts
  *
@@ -62,14 +62,66 @@ export function benchTable(directory = join(PROJECT, 'bench', 'results')): strin
   );
 }
 
-/** Documents that show the table. */
-export const SHOWN_IN = ['README.md', 'docs/benchmarks.md'] as const;
+function read<Result>(name: string): Result {
+  return JSON.parse(readFileSync(join(PROJECT, 'bench', 'results', `${name}.json`), 'utf8')) as Result;
+}
 
-/** Puts the table into them. */
+type Cost = Measured & {
+  readonly worst: { readonly program: string; readonly value: number };
+  readonly asyncifyWithLoopPolls?: number;
+};
+
+/** What stable points cost. */
+function costTable(): string {
+  const rows = [
+    ['time on V8', 'slowdown-v8'],
+    ['time on WAMR', 'slowdown-wamr'],
+    ['time on V8 when resumed with the hot loop on the stack', 'slowdown-resumed'],
+    ['bytes', 'code-size'],
+  ].map(([what, name = '']) => {
+    const { ours, worst, asyncifyWithLoopPolls } = read<Cost>(name);
+    return `| ${what} (\`${name}.json\`) | ${ours} | ${worst.value}, ${worst.program} | ${asyncifyWithLoopPolls ?? 'not measured'} |\n`;
+  });
+  return `| | stable points | the worst | Asyncify with loop polls |\n| --- | --- | --- | --- |\n${rows.join('')}`;
+}
+
+type Policies = {
+  readonly policies: readonly {
+    readonly policy: string;
+    readonly time: number;
+    readonly size: number;
+    readonly stops: { readonly p50: number; readonly p99: number; readonly max: number } | null;
+    readonly notInTime: number;
+  }[];
+};
+
+/** What each policy costs, and how soon guests stop under it. */
+function policyTable(): string {
+  const milliseconds = (value: number | null | undefined): string =>
+    typeof value === 'number' ? `${(value / 1000).toPrecision(2)} ms` : 'never';
+  const rows = read<Policies>('policies').policies.map(({ policy, time, size, stops, notInTime }) => {
+    const spread = [stops?.p50, stops?.p99, stops?.max].map(milliseconds);
+    return `| \`${policy}\` | ${[time, size, ...spread, `${(notInTime * 100).toFixed(0)} %`].join(' | ')} |\n`;
+  });
+  return (
+    '| policy | time | bytes | request to stopped, p50 | p99 | longest | not within 100 ms |\n' +
+    `| --- | --- | --- | --- | --- | --- | --- |\n${rows.join('')}`
+  );
+}
+
+/** Where which table is shown. */
+export const SHOWN: readonly { readonly document: string; readonly marker: string; readonly table: () => string }[] = [
+  { document: 'README.md', marker: 'bench', table: benchTable },
+  { document: 'docs/benchmarks.md', marker: 'bench', table: benchTable },
+  { document: 'docs/stable-points.md', marker: 'costs', table: costTable },
+  { document: 'docs/stable-points.md', marker: 'policies', table: policyTable },
+];
+
+/** Puts the tables into them. */
 export function writeTables(): void {
-  for (const name of SHOWN_IN) {
-    const file = join(PROJECT, name);
-    writeFileSync(file, withGenerated(readFileSync(file, 'utf8'), 'bench', benchTable()));
+  for (const { document, marker, table } of SHOWN) {
+    const file = join(PROJECT, document);
+    writeFileSync(file, withGenerated(readFileSync(file, 'utf8'), marker, table()));
   }
 }
 

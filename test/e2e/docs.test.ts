@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { SHOWN_IN, benchTable } from '../../bench/table.ts';
+import { SHOWN } from '../../bench/table.ts';
 import {
   mentioned,
   missingFiles,
@@ -58,8 +58,8 @@ describe('documents', () => {
   });
 
   test('show the figures of bench/results', async () => {
-    for (const name of SHOWN_IN)
-      assert.equal(generated(await read(name), 'bench'), benchTable(), `${name}: run bin/node bench/table.ts`);
+    for (const { document, marker, table } of SHOWN)
+      assert.equal(generated(await read(document), marker), table(), `${document}: run bin/node bench/table.ts`);
   });
 
   for (const { name, text } of DOCUMENTS) {

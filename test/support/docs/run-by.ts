@@ -31,7 +31,7 @@ export const RUN_BY: Readonly<Record<string, RunBy>> = {
   'make format': { starts: 'prettier.cjs --write', by: 'Makefile', with: 'prettier.cjs --check' },
   // Part of `make test` and `make demo`.
   'make setup': { starts: 'scripts/setup.sh', by: 'Makefile', with: 'test: setup' },
-  'bin/node bench/table.ts': { starts: 'bench/table.ts', by: 'test/e2e/docs.test.ts', with: 'benchTable()' },
+  'bin/node bench/table.ts': { starts: 'bench/table.ts', by: 'test/e2e/docs.test.ts', with: 'SHOWN' },
   'bin/node test/support/docs/record.ts': {
     starts: 'test/support/docs/record.ts',
     by: 'test/e2e/docs.test.ts',
