@@ -5,8 +5,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { setPriority } from 'node:os';
 
-/** As Linux counts: a tenth of what a thread of priority 0 gets beside it. */
-const NICENESS = 10;
+/** As Linux counts: a thirtieth of what a thread of priority 0 gets beside it, where there is no core to spare. */
+const NICENESS = 15;
 const TASKS = '/proc/self/task';
 
 /** Lets them give way to all other threads. What cannot be done (no /proc) only makes stops take longer. */
