@@ -37,6 +37,8 @@ export const GATEWAY_DROPS = {
   'bad-ack': 81,
   /** Came late: what it acknowledges, newer segments have acknowledged on the fast path. */
   superseded: 82,
+  /** Not a packet: a flow that only its peer wanted gave way to a new one, as the table was full. */
+  'early-drop': 83,
 } as const;
 
 /** Names of all reasons, by number. */

@@ -18,6 +18,7 @@ import {
   SYNCHRONIZED,
   TIME_WAIT,
   UDP,
+  isUnanswered,
 } from './flow.ts';
 import { GAUGE } from './arena.ts';
 import { fromPeer } from './inbound.ts';
@@ -26,7 +27,7 @@ import { OUTSIDE } from './out-queue.ts';
 import { fromGuest } from './outbound.ts';
 import { clearReserved } from '../rewrite/translate.ts';
 import { playTimers } from './player.ts';
-import { isOver, isUnanswered } from './state.ts';
+import { isOver } from './state.ts';
 
 /** Idle times after which a flow is forgotten, milliseconds. What a frozen guest has to go on with never is. */
 const IDLE = {

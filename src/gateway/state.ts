@@ -61,12 +61,6 @@ export function isOver(f: FlowColumns, flow: number): boolean {
   return (state === CLOSED || state === TIME_WAIT) && f.rcvNxt[flow]! > f.inFin[flow]!;
 }
 
-/** Whether a flow is nothing but what its peer sent: a SYN without its answer, or datagrams to a published port. */
-export function isUnanswered(f: FlowColumns, flow: number): boolean {
-  if (f.openedByGuest[flow] === 1) return false;
-  return f.proto[flow] === TCP ? (f.flags[flow]! & SYNCHRONIZED) === 0 : f.packetsOut[flow] === 0;
-}
-
 /** An offset of a stream without its FIN. */
 export function dataOffset(offset: number, fin: number): number {
   return fin === NO_FIN ? offset : Math.min(offset, fin);
