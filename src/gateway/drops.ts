@@ -26,7 +26,7 @@ export const GATEWAY_DROPS = {
   'out-of-window': 74,
   'flow-table-full': 75,
   'no-outside-port': 76,
-  /** From a guest to the gateway's own outside address. */
+  /** From a guest to another guest, or to the gateway's own outside address; TCP is answered with RST. */
   hairpin: 77,
   /** The new host's socket lacks an option the connection has (S11). */
   'option-mismatch': 78,

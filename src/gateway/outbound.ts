@@ -59,10 +59,20 @@ export function fromGuest(ctx: PlaneContext, leg: number): void {
   const guest = ctx.guests.byAddress(p.src);
   if (guest === undefined) return ctx.drop('unknown-guest');
   // Guests of one gateway do not reach each other through it yet.
-  if (p.dst === ctx.settings.outsideAddress || ctx.inPool(p.dst)) return ctx.drop('hairpin');
+  if (p.dst === ctx.settings.outsideAddress || ctx.inPool(p.dst)) return hairpin(ctx, leg);
   if (p.proto === TCP) tcpFromGuest(ctx, guest, leg);
   else if (p.proto === UDP) udpFromGuest(ctx, guest, leg);
   else ctx.drop('icmp-error');
+}
+
+/** A connect is refused at once: in silence it would wait for minutes. */
+function hairpin(ctx: PlaneContext, leg: number): void {
+  const p = ctx.packet;
+  if (p.proto === TCP) {
+    if (!p.verifyL4Checksum()) return ctx.count(DROP_REASONS['bad-l4-checksum']);
+    rstReply(ctx, deviceOfLeg(leg));
+  }
+  ctx.drop('hairpin');
 }
 
 function countOut(ctx: PlaneContext, flow: number): void {
