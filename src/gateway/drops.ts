@@ -32,7 +32,8 @@ export const GATEWAY_DROPS = {
   'option-mismatch': 78,
   /** A datagram for a frozen guest. */
   'frozen-datagram': 79,
-  'icmp-error': 80,
+  /** Of any kind, errors and pings alike: none is translated. */
+  icmp: 80,
   /** The guest acknowledges what the peer never sent. */
   'bad-ack': 81,
   /** Came late: what it acknowledges, newer segments have acknowledged on the fast path. */

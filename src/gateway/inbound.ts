@@ -42,7 +42,7 @@ export function fromPeer(ctx: PlaneContext): void {
   if (p.dst !== ctx.settings.outsideAddress) return ctx.drop('not-our-address');
   if (p.proto === TCP) tcpFromPeer(ctx);
   else if (p.proto === UDP) udpFromPeer(ctx);
-  else ctx.drop('icmp-error');
+  else ctx.drop('icmp');
 }
 
 function countIn(ctx: PlaneContext, flow: number): void {

@@ -62,7 +62,7 @@ export function fromGuest(ctx: PlaneContext, leg: number): void {
   if (p.dst === ctx.settings.outsideAddress || ctx.inPool(p.dst)) return hairpin(ctx, leg);
   if (p.proto === TCP) tcpFromGuest(ctx, guest, leg);
   else if (p.proto === UDP) udpFromGuest(ctx, guest, leg);
-  else ctx.drop('icmp-error');
+  else ctx.drop('icmp');
 }
 
 /** A connect is refused at once: in silence it would wait for minutes. */

@@ -1,6 +1,7 @@
 /** Flows that were never frozen: translation of addresses, and the record that a freeze will need. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { icmp } from '../../support/packets.ts';
 import { connected, established, talked } from './factories.ts';
 import { Bench } from './lang.ts';
 import { GUEST_ADDRESS, OUTSIDE_ADDRESS, PEER_ADDRESS, datagram } from './segments.ts';
@@ -358,4 +359,19 @@ test('a guest that connects to another guest, or to the outside address, is refu
     t.expectNothing();
   }
   assert.deepEqual(t.drops(), { hairpin: 6, 'bad-l4-checksum': 2 });
+});
+
+test('ICMP of either side, an error or a ping, is dropped and counted as what it is', () => {
+  const t = established();
+  const outside = { from: '198.51.100.7:1', to: '192.0.2.1:1' };
+  const inside = { from: '100.64.0.9:1', to: '198.51.100.7:1' };
+  for (const message of [
+    [3, 1, 0, 0, 0, 0, 0, 0],
+    [8, 0, 0, 0, 0, 1, 0, 1],
+  ]) {
+    t.raw(0, Buffer.concat([Buffer.alloc(10), icmp(outside, message)]));
+    t.raw(1, Buffer.concat([Buffer.alloc(10), icmp(inside, message)]));
+  }
+  t.expectNothing();
+  assert.deepEqual(t.drops(), { icmp: 4 });
 });
