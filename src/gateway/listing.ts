@@ -218,6 +218,8 @@ export type Counters = {
   /** Chunks taken from the pool, in bytes: what counts against the limit. */
   readonly custodyBytes: number;
   readonly custodyLimit: number;
+  /** Packets that a device refused. */
+  readonly writeErrors: number;
 };
 
 /** All counters. Reasons that never happened are left out. */
@@ -241,5 +243,6 @@ export function readCounters(arena: Arena, legCount: number): Counters {
     guests: arena.gauges[GAUGE.guests] ?? 0,
     custodyBytes: (arena.gauges[GAUGE.chunksUsed] ?? 0) * CHUNK_BYTES,
     custodyLimit: arena.chunkFree.length * CHUNK_BYTES,
+    writeErrors: arena.gauges[GAUGE.writeErrors] ?? 0,
   };
 }
