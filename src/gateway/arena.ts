@@ -257,7 +257,7 @@ function layout(c: Cursor, limits: ArenaLimits) {
     drops: c.f64(DROP_COUNTERS),
     legPacketsIn: c.f64(MAX_LEGS),
     legPacketsOut: c.f64(MAX_LEGS),
-    /** [outside packets in, out, flows in use, highest slot used + 1, next flow id, custody chunks in use, free flow list head] */
+    /** Numbers of the whole gateway, at the indexes of `GAUGE`. */
     gauges: c.f64(16),
     chunkFree: c.u32(chunkCount),
     chunkData: c.u8(chunkCount * CHUNK_BYTES),
@@ -283,6 +283,7 @@ export const GAUGE = {
   chunksUsed: 5,
   freeHead: 6,
   guests: 7,
+  /** Packets that a device refused. */
   writeErrors: 8,
 } as const;
 

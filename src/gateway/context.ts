@@ -9,6 +9,7 @@ import type { Ipv4 } from '../rewrite/numbers.ts';
 import type { Arena, FlowColumns, GuestColumns } from './arena.ts';
 import { Custody } from './custody.ts';
 import { GATEWAY_DROPS } from './drops.ts';
+import { EarlyDrop } from './early-drop.ts';
 import { FastPath } from './fast-path.ts';
 import { FlowTable } from './flow-table.ts';
 import { GuestTable, RETIRED } from './guests.ts';
@@ -37,6 +38,7 @@ export class PlaneContext {
   readonly out: OutQueue;
   readonly settings: PlaneSettings;
   readonly fast: FastPath;
+  readonly #early: EarlyDrop;
   /** Milliseconds of a monotonic clock; the pump sets it once a batch. */
   now = 0;
   /** What `promise` decided for the next segment to a peer: the offset it acknowledges, and its raw window field. */
@@ -58,6 +60,7 @@ export class PlaneContext {
     this.guests = new GuestTable(arena);
     this.ports = new PortMap(arena);
     this.custody = new Custody(arena);
+    this.#early = new EarlyDrop(arena);
     this.out = out;
     this.settings = settings;
     this.fast = fast;
@@ -78,6 +81,28 @@ export class PlaneContext {
   forward(device: number): void {
     const p = this.packet;
     this.out.push(device, p.off, p.end - p.off);
+  }
+
+  /**
+   * Makes a flow of a guest's port for which the outside port was acquired, on the guest's leg. -1 when the table is full: then the
+   * packet is counted, and the port given back.
+   */
+  open(proto: number, guest: number, guestPort: number, outsidePort: number, peer: number, peerPort: number): number {
+    const { f, g } = this;
+    const old = this.#early.pick();
+    if (old >= 0) {
+      this.drop('early-drop');
+      this.end(old);
+    }
+    const flow = this.flows.create(proto, guest, g.address[guest]!, guestPort, outsidePort, peer, peerPort, this.now);
+    if (flow < 0) {
+      this.ports.release(proto, guest, guestPort);
+      this.drop('flow-table-full');
+      return -1;
+    }
+    f.leg[flow] = g.leg[guest]!;
+    f.epoch[flow] = g.epoch[guest]!;
+    return flow;
   }
 
   /** Ends a flow: its custody, its outside port, its slot. */

@@ -85,6 +85,7 @@ export function arenaListing(arena: Arena, config: GatewayConfig, { path, shown 
       flows: counters.flows,
       guests: counters.guests,
       custody: { bytes: counters.custodyBytes, limitBytes: counters.custodyLimit },
+      writeErrors: counters.writeErrors,
       drops: { ...counters.drops },
     };
   };

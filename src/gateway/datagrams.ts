@@ -20,14 +20,8 @@ function open(
   peerPort: number,
 ): number {
   const { f, g } = ctx;
-  const flow = ctx.flows.create(UDP, guest, g.address[guest]!, guestPort, outsidePort, peer, peerPort, ctx.now);
-  if (flow < 0) {
-    ctx.ports.release(UDP, guest, guestPort);
-    ctx.drop('flow-table-full');
-    return -1;
-  }
-  f.leg[flow] = g.leg[guest]!;
-  f.epoch[flow] = g.epoch[guest]!;
+  const flow = ctx.open(UDP, guest, guestPort, outsidePort, peer, peerPort);
+  if (flow < 0) return -1;
   f.phase[flow] = g.state[guest] === GUEST_RUNNING ? LIVE : FROZEN;
   f.state[flow] = ESTABLISHED;
   return flow;

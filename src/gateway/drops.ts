@@ -26,17 +26,20 @@ export const GATEWAY_DROPS = {
   'out-of-window': 74,
   'flow-table-full': 75,
   'no-outside-port': 76,
-  /** From a guest to the gateway's own outside address. */
+  /** From a guest to another guest, or to the gateway's own outside address; TCP is answered with RST. */
   hairpin: 77,
   /** The new host's socket lacks an option the connection has (S11). */
   'option-mismatch': 78,
   /** A datagram for a frozen guest. */
   'frozen-datagram': 79,
-  'icmp-error': 80,
+  /** Of any kind, errors and pings alike: none is translated. */
+  icmp: 80,
   /** The guest acknowledges what the peer never sent. */
   'bad-ack': 81,
   /** Came late: what it acknowledges, newer segments have acknowledged on the fast path. */
   superseded: 82,
+  /** Not a packet: a flow that only its peer wanted gave way to a new one, as the table was full. */
+  'early-drop': 83,
 } as const;
 
 /** Names of all reasons, by number. */

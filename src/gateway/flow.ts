@@ -1,5 +1,7 @@
 /** The words of a flow: protocol, RFC 9293 state, phase of a migration, and the facts that are bits. */
 
+import type { FlowColumns } from './arena.ts';
+
 export const TCP = 6;
 export const UDP = 17;
 
@@ -84,4 +86,15 @@ export function unmovable(flags: number): string | undefined {
   if (flags & HAS_AO) return 'TCP-AO (RFC 5925) signs the addresses and sequence numbers';
   if (flags & HAS_MPTCP) return 'MPTCP (RFC 8684) numbers data beyond this one flow';
   return undefined;
+}
+
+/** Whether a flow is nothing but what its peer sent: a SYN without its answer, or datagrams to a published port. */
+export function isUnanswered(f: FlowColumns, flow: number): boolean {
+  if (f.openedByGuest[flow] === 1) return false;
+  return f.proto[flow] === TCP ? (f.flags[flow]! & SYNCHRONIZED) === 0 : f.packetsOut[flow] === 0;
+}
+
+/** Whether only the peer is known to want a flow: a handshake that it has not completed, or datagrams without an answer. */
+export function isHalfOpen(f: FlowColumns, flow: number): boolean {
+  return f.proto[flow] === TCP ? f.state[flow] === SYN_RECEIVED : isUnanswered(f, flow);
 }

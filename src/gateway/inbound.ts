@@ -42,7 +42,7 @@ export function fromPeer(ctx: PlaneContext): void {
   if (p.dst !== ctx.settings.outsideAddress) return ctx.drop('not-our-address');
   if (p.proto === TCP) tcpFromPeer(ctx);
   else if (p.proto === UDP) udpFromPeer(ctx);
-  else ctx.drop('icmp-error');
+  else ctx.drop('icmp');
 }
 
 function countIn(ctx: PlaneContext, flow: number): void {
@@ -105,15 +105,9 @@ function openFromPeer(ctx: PlaneContext): void {
     return ctx.drop('closed-port');
   }
   const guestPort = ctx.ports.publishedPort(TCP, p.dstPort);
-  const address = g.address[guest]!;
   ctx.ports.acquire(TCP, guest, guestPort);
-  const flow = ctx.flows.create(TCP, guest, address, guestPort, p.dstPort, p.src, p.srcPort, ctx.now);
-  if (flow < 0) {
-    ctx.ports.release(TCP, guest, guestPort);
-    return ctx.drop('flow-table-full');
-  }
-  f.leg[flow] = g.leg[guest]!;
-  f.epoch[flow] = g.epoch[guest]!;
+  const flow = ctx.open(TCP, guest, guestPort, p.dstPort, p.src, p.srcPort);
+  if (flow < 0) return;
   f.openedByGuest[flow] = 0;
   countIn(ctx, flow);
   recordFirstSyn(ctx, flow);

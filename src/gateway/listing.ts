@@ -23,6 +23,7 @@ import {
 } from './fast-record.ts';
 import { HAS_SACK, HAS_TS, LIVE, STATES, UDP, unmovable } from './flow.ts';
 import { GUEST_FROZEN, GUEST_RUNNING, NO_LEG, guestId, guestName } from './guests.ts';
+import { PUBLISHED } from './nat.ts';
 
 /** Milliseconds of the clock the arena's times are in: monotonic, and the same for all threads of the process. */
 export function arenaNow(): number {
@@ -171,17 +172,16 @@ export function showFlow(arena: Arena, names: ListingNames, id: number): FlowDet
   };
 }
 
-/** A guest by its slot. */
-export function guestSummary(arena: Arena, legs: readonly string[], slot: number): GuestSummary {
-  const { guests: g, flows: f } = arena;
+/** A guest by its slot, with what its owner or a pass over the tables knows: ports that lead to it, and how many flows it has. */
+export function guestSummary(
+  arena: Arena,
+  legs: readonly string[],
+  slot: number,
+  publish: readonly Publish[],
+  flows: number,
+): GuestSummary {
+  const g = arena.guests;
   const state = g.state[slot];
-  const publish: Publish[] = [];
-  for (let i = 0; i < arena.portKind.length; i++)
-    if (arena.portKind[i] === 1 && arena.portGuest[i] === slot + 1)
-      publish.push({ proto: i >= 65536 ? 'udp' : 'tcp', outsidePort: i & 0xffff, guestPort: arena.portTarget[i] ?? 0 });
-  let flows = 0;
-  const high = arena.gauges[GAUGE.highWater] ?? 0;
-  for (let i = 0; i < high; i++) if (f.flowId[i] !== 0 && f.guest[i] === slot) flows++;
   return {
     id: guestId(g, slot),
     name: guestName(g, slot),
@@ -196,15 +196,42 @@ export function guestSummary(arena: Arena, legs: readonly string[], slot: number
           : state === GUEST_FROZEN
             ? 'frozen'
             : 'sealed',
-    publish,
+    publish: [...publish],
     flows,
   };
 }
 
+/** What is published, by guest slot: one pass over the ports, however many guests there are. */
+function published(arena: Arena): ReadonlyMap<number, readonly Publish[]> {
+  const found = new Map<number, Publish[]>();
+  for (let i = 0; i < arena.portKind.length; i++) {
+    if (arena.portKind[i] !== PUBLISHED) continue;
+    const slot = (arena.portGuest[i] ?? 0) - 1;
+    const guestPort = arena.portTarget[i] ?? 0;
+    const publish = { proto: i >= 65536 ? 'udp' : 'tcp', outsidePort: i & 0xffff, guestPort } as const;
+    const known = found.get(slot);
+    if (known === undefined) found.set(slot, [publish]);
+    else known.push(publish);
+  }
+  return found;
+}
+
+/** How many flows there are, by guest slot. */
+function flowCounts(arena: Arena): Uint32Array {
+  const { flows: f, limits } = arena;
+  const counts = new Uint32Array(limits.maxGuests);
+  const high = arena.gauges[GAUGE.highWater] ?? 0;
+  for (let i = 0; i < high; i++) if (f.flowId[i] !== 0) counts[f.guest[i] ?? 0] = (counts[f.guest[i] ?? 0] ?? 0) + 1;
+  return counts;
+}
+
 export function listGuests(arena: Arena, legs: readonly string[]): GuestSummary[] {
   const found: GuestSummary[] = [];
+  const ports = published(arena);
+  const flows = flowCounts(arena);
   for (let slot = 0; slot < arena.limits.maxGuests; slot++)
-    if (arena.guests.used[slot] === 1) found.push(guestSummary(arena, legs, slot));
+    if (arena.guests.used[slot] === 1)
+      found.push(guestSummary(arena, legs, slot, ports.get(slot) ?? [], flows[slot] ?? 0));
   return found;
 }
 
@@ -218,6 +245,8 @@ export type Counters = {
   /** Chunks taken from the pool, in bytes: what counts against the limit. */
   readonly custodyBytes: number;
   readonly custodyLimit: number;
+  /** Packets that a device refused. */
+  readonly writeErrors: number;
 };
 
 /** All counters. Reasons that never happened are left out. */
@@ -241,5 +270,6 @@ export function readCounters(arena: Arena, legCount: number): Counters {
     guests: arena.gauges[GAUGE.guests] ?? 0,
     custodyBytes: (arena.gauges[GAUGE.chunksUsed] ?? 0) * CHUNK_BYTES,
     custodyLimit: arena.chunkFree.length * CHUNK_BYTES,
+    writeErrors: arena.gauges[GAUGE.writeErrors] ?? 0,
   };
 }

@@ -10,7 +10,8 @@ import { GAUGE } from './arena.ts';
 import { TCP, UDP } from './flow.ts';
 import { RETIRED } from './guests.ts';
 
-const PUBLISHED = 1;
+/** `portKind` of a port that leads to a guest before any flow, and of one that a flow has. */
+export const PUBLISHED = 1;
 const MAPPED = 2;
 const LOWEST = 1024;
 
@@ -19,16 +20,28 @@ export class PortMap {
   /** (protocol, guest slot, guest port) → outside port and how many flows use it; rebuilt from the arena when the pump starts. */
   readonly #byTarget = new Map<number, { port: number; flows: number }>();
 
+  /** Places in the port table of what is published, by guest slot. */
+  readonly #published = new Map<number, number[]>();
+
   constructor(arena: Arena) {
     this.#arena = arena;
-    for (let i = 0; i < arena.portKind.length; i++)
-      if (arena.portKind[i] !== 0) this.#byTarget.set(this.#targetAt(i), { port: i & 0xffff, flows: 0 });
+    for (let i = 0; i < arena.portKind.length; i++) {
+      if (arena.portKind[i] === 0) continue;
+      this.#byTarget.set(this.#targetAt(i), { port: i & 0xffff, flows: 0 });
+      if (arena.portKind[i] === PUBLISHED) this.#notePublished(arena.portGuest[i]! - 1, i);
+    }
     const { flows: f, gauges } = arena;
     for (let flow = 0; flow < gauges[GAUGE.highWater]!; flow++) {
       if (f.flowId[flow] === 0) continue;
       const known = this.#byTarget.get(this.#target(f.proto[flow]!, f.guest[flow]!, f.guestPort[flow]!));
       if (known !== undefined) known.flows++;
     }
+  }
+
+  #notePublished(guest: number, i: number): void {
+    const known = this.#published.get(guest);
+    if (known === undefined) this.#published.set(guest, [i]);
+    else known.push(i);
   }
 
   /** The target that an entry of the arena's port table leads to. */
@@ -51,6 +64,7 @@ export class PortMap {
     // What is left of a guest that has ended is found by its peers' addresses, not by the port.
     if (this.#arena.portKind[i] === MAPPED) this.#byTarget.delete(this.#targetAt(i));
     this.#set(i, PUBLISHED, guest, guestPort);
+    this.#notePublished(guest, i);
     this.#byTarget.set(this.#target(proto, guest, guestPort), { port: outsidePort, flows: 0 });
     return true;
   }
@@ -115,8 +129,7 @@ export class PortMap {
 
   /** Withdraws all that is published for a guest. */
   unpublish(guest: number): void {
-    for (let i = 0; i < this.#arena.portKind.length; i++) {
-      if (this.#arena.portKind[i] !== PUBLISHED || this.#arena.portGuest[i] !== guest + 1) continue;
+    for (const i of this.#published.get(guest) ?? []) {
       const key = this.#targetAt(i);
       const known = this.#byTarget.get(key);
       // Two outside ports may lead to one port of the guest; the mapping is that of the last.
@@ -128,6 +141,7 @@ export class PortMap {
         if (mapping) this.#byTarget.delete(key);
       }
     }
+    this.#published.delete(guest);
   }
 
   #set(i: number, kind: number, guest: number, guestPort: number): void {

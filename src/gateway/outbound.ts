@@ -59,10 +59,20 @@ export function fromGuest(ctx: PlaneContext, leg: number): void {
   const guest = ctx.guests.byAddress(p.src);
   if (guest === undefined) return ctx.drop('unknown-guest');
   // Guests of one gateway do not reach each other through it yet.
-  if (p.dst === ctx.settings.outsideAddress || ctx.inPool(p.dst)) return ctx.drop('hairpin');
+  if (p.dst === ctx.settings.outsideAddress || ctx.inPool(p.dst)) return hairpin(ctx, leg);
   if (p.proto === TCP) tcpFromGuest(ctx, guest, leg);
   else if (p.proto === UDP) udpFromGuest(ctx, guest, leg);
-  else ctx.drop('icmp-error');
+  else ctx.drop('icmp');
+}
+
+/** A connect is refused at once: in silence it would wait for minutes. */
+function hairpin(ctx: PlaneContext, leg: number): void {
+  const p = ctx.packet;
+  if (p.proto === TCP) {
+    if (!p.verifyL4Checksum()) return ctx.count(DROP_REASONS['bad-l4-checksum']);
+    rstReply(ctx, deviceOfLeg(leg));
+  }
+  ctx.drop('hairpin');
 }
 
 function countOut(ctx: PlaneContext, flow: number): void {
@@ -85,7 +95,7 @@ function tcpFromGuest(ctx: PlaneContext, guest: number, leg: number): void {
   if (flow < 0) {
     const state = g.state[guest]!;
     if (g.leg[guest] !== leg || state === GUEST_SEALED || (state === GUEST_FROZEN && !opening)) return fence(ctx, leg);
-    if (opening) return openFromGuest(ctx, guest, leg);
+    if (opening) return openFromGuest(ctx, guest);
     rstReply(ctx, deviceOfLeg(leg));
     return ctx.drop('no-flow');
   }
@@ -107,7 +117,7 @@ function liveSegment(ctx: PlaneContext, flow: number, leg: number, opening: bool
     // The guest uses the same ports for a new connection.
     const guest = f.guest[flow]!;
     ctx.end(flow);
-    return openFromGuest(ctx, guest, leg);
+    return openFromGuest(ctx, guest);
   }
   if (p.flags & SPECIAL_BITS) ctx.fast.withdraw(flow);
   else ctx.fast.meet(flow, p);
@@ -117,24 +127,19 @@ function liveSegment(ctx: PlaneContext, flow: number, leg: number, opening: bool
     rstReply(ctx, deviceOfLeg(leg));
     return ctx.drop('no-flow');
   }
-  if (p.flags & TCP_SYN) return synFromGuest(ctx, flow, leg);
+  if (p.flags & TCP_SYN) return synFromGuest(ctx, flow);
   if (isCarried(f, flow) && isOvertaken(p, inOffset(ctx, flow, p.ack), f.ackedToPeer[flow]!, f.guestTs[flow]!))
     return ctx.drop('superseded');
   passToPeer(ctx, flow);
   ctx.fast.settle(flow);
 }
 
-function openFromGuest(ctx: PlaneContext, guest: number, leg: number): void {
+function openFromGuest(ctx: PlaneContext, guest: number): void {
   const { f, g, packet: p } = ctx;
   const port = ctx.ports.acquire(TCP, guest, p.srcPort);
   if (port < 0) return ctx.drop('no-outside-port');
-  const flow = ctx.flows.create(TCP, guest, p.src, p.srcPort, port, p.dst, p.dstPort, ctx.now);
-  if (flow < 0) {
-    ctx.ports.release(TCP, guest, p.srcPort);
-    return ctx.drop('flow-table-full');
-  }
-  f.leg[flow] = leg;
-  f.epoch[flow] = g.epoch[guest]!;
+  const flow = ctx.open(TCP, guest, p.srcPort, port, p.dst, p.dstPort);
+  if (flow < 0) return;
   f.openedByGuest[flow] = 1;
   f.flags[flow] = synOptions(ctx) | (p.mptcpAt !== 0 ? SYN_MPTCP : 0);
   f.outBase[flow] = seqAdd(p.seq, 1);
@@ -148,7 +153,7 @@ function openFromGuest(ctx: PlaneContext, guest: number, leg: number): void {
 }
 
 /** A SYN or SYN-ACK of the guest in a flow that exists. */
-function synFromGuest(ctx: PlaneContext, flow: number, leg: number): void {
+function synFromGuest(ctx: PlaneContext, flow: number): void {
   const { f, packet: p } = ctx;
   const flags = f.flags[flow]!;
   if (p.flags & TCP_ACK && f.openedByGuest[flow] === 0) {
@@ -167,7 +172,7 @@ function synFromGuest(ctx: PlaneContext, flow: number, leg: number): void {
       return f.sndUna[flow]! >= 0 ? ackGuest(ctx, flow) : synPeer(ctx, flow);
     }
   } else if (seqDiff(p.seq, f.guestIsn[flow]! as Seq) !== 0) {
-    return unannounced(ctx, flow, leg);
+    return unannounced(ctx, flow);
   } else if (flags & SYNCHRONIZED && flags & MANAGED && (f.splices[flow]! > 0 || flags & GREETING)) {
     // The answer was the gateway's, and is again (S9).
     return synAckGuest(ctx, flow);
@@ -183,12 +188,12 @@ function synFromGuest(ctx: PlaneContext, flow: number, leg: number): void {
  * challenged, as by a peer that still has it, so that a kernel without the old socket ends it by RST (RFC 9293 §3.5.1). An attempt
  * that nobody has answered gives way to a new one.
  */
-function unannounced(ctx: PlaneContext, flow: number, leg: number): void {
+function unannounced(ctx: PlaneContext, flow: number): void {
   const { f } = ctx;
   if (!(f.flags[flow]! & SYNCHRONIZED) && f.openedByGuest[flow] === 1) {
     const guest = f.guest[flow]!;
     ctx.end(flow);
-    return openFromGuest(ctx, guest, leg);
+    return openFromGuest(ctx, guest);
   }
   ctx.drop('unannounced-syn');
   if (f.flags[flow]! & SYNCHRONIZED) ackGuest(ctx, flow);

@@ -18,6 +18,7 @@ import {
   SYNCHRONIZED,
   TIME_WAIT,
   UDP,
+  isUnanswered,
 } from './flow.ts';
 import { GAUGE } from './arena.ts';
 import { fromPeer } from './inbound.ts';
@@ -28,7 +29,7 @@ import { clearReserved } from '../rewrite/translate.ts';
 import { playTimers } from './player.ts';
 import { isOver } from './state.ts';
 
-/** Idle times after which a flow is forgotten, milliseconds. Frozen flows never are. */
+/** Idle times after which a flow is forgotten, milliseconds. What a frozen guest has to go on with never is. */
 const IDLE = {
   /** RFC 5382 REQ-5: not less than 2 hours 4 minutes. */
   established: 2 * 3600_000 + 4 * 60_000,
@@ -102,7 +103,11 @@ export class Plane {
 
   #idleLimit(flow: number): number {
     const { f } = this.ctx;
-    if (f.phase[flow] !== LIVE) return this.ctx.g.state[f.guest[flow]!] === GUEST_RUNNING ? IDLE.transitory : Infinity;
+    if (f.phase[flow] !== LIVE) {
+      // Nothing of it is the guest's yet, and anybody can make one: it waits as long as its peer asks (S15).
+      if (isUnanswered(f, flow)) return f.proto[flow] === UDP ? IDLE.udp : IDLE.transitory;
+      return this.ctx.g.state[f.guest[flow]!] === GUEST_RUNNING ? IDLE.transitory : Infinity;
+    }
     if (f.proto[flow] === UDP) return IDLE.udp;
     switch (f.state[flow]) {
       case ESTABLISHED:

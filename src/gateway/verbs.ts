@@ -82,7 +82,7 @@ export class Verbs {
     if (slot === undefined)
       throw new KedgeError('KEDGE_GUESTS_FULL', 'the gateway holds as many guests as it has room for');
     for (const p of args.publish) ports.publish(p.proto === 'udp' ? UDP : TCP, p.outsidePort, slot, p.guestPort);
-    return { guest: guestSummary(this.#ctx.arena, this.#legs, slot) };
+    return { guest: guestSummary(this.#ctx.arena, this.#legs, slot, args.publish, 0) };
   }
 
   #leg(name: string): number {

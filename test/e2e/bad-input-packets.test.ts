@@ -108,7 +108,7 @@ describe('malformed packets', { timeout: 300_000 }, () => {
     await dropped(await tun('outside'), {
       ...malformed(toGuest),
       'not-our-address': [tcp({ ...toGuest, to: '10.77.1.99:80' }, { flags: SYN })],
-      'icmp-error': [icmp(toGuest, [3, 1, 0, 0, 0, 0, 0, 0])],
+      icmp: [icmp(toGuest, [3, 1, 0, 0, 0, 0, 0, 0]), icmp(toGuest, [8, 0, 0, 0, 0, 1, 0, 1])],
     });
   });
 

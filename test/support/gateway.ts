@@ -195,6 +195,7 @@ export interface GatewayStatus {
   readonly flows: number;
   readonly guests: number;
   readonly custody: { readonly bytes: number; readonly limitBytes: number };
+  readonly writeErrors: number;
   readonly drops: Readonly<Record<string, number>>;
 }
 

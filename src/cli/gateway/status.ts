@@ -18,6 +18,7 @@ export function statusText(status: Status): string {
     ['flows', status.flows],
     ['guests', status.guests],
     ['custody', `${status.custody.bytes} of ${status.custody.limitBytes} bytes`],
+    ['write errors', status.writeErrors],
   ]);
   const outside = { name: '(outside)', via: '-', ...status.outside };
   const ways = renderTable(

@@ -207,6 +207,8 @@ export const Status = Type.Object({
   flows: Count,
   guests: Count,
   custody: Type.Object({ bytes: Count, limitBytes: Count }),
+  /** Packets that a device refused: they are among its `packetsOut`, and were not sent. */
+  writeErrors: Count,
   /** Packets dropped, by reason; reasons that never happened are left out. */
   drops: Type.Record(Type.String(), Count),
 });

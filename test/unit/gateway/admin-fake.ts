@@ -80,6 +80,7 @@ export const STATUS: Status = {
   flows: 1,
   guests: 1,
   custody: { bytes: 300, limitBytes: 268_435_456 },
+  writeErrors: 7,
   drops: { 'no-flow': 3, fragment: 12 },
 };
 

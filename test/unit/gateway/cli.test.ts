@@ -123,9 +123,10 @@ describe('gateway', { concurrency: 2 }, () => {
   test('status', async () => {
     const { code, stdout } = await gateway(['status'], env);
     assert.equal(code, 0);
-    assert.match(stdout, /^up {9}1d01h$/m);
-    assert.match(stdout, /^fast path {2}on$/m);
-    assert.match(stdout, /^custody {4}300 of 268435456 bytes$/m);
+    assert.match(stdout, /^up {12}1d01h$/m);
+    assert.match(stdout, /^fast path {5}on$/m);
+    assert.match(stdout, /^custody {7}300 of 268435456 bytes$/m);
+    assert.match(stdout, /^write errors {2}7$/m);
     assert.match(stdout, /^a +kg-a +ha0 +10\.0\.1\.2 +10 +20$/m);
     assert.match(stdout, /^DROPPED +PKTS\nfragment +12\nno-flow +3\n$/m);
     assert.deepEqual(JSON.parse((await gateway(['status', '-o', 'json'], env)).stdout), STATUS);

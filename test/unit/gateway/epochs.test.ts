@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { attached, cutAt, established, frozen, handshake, spliced, talked } from './factories.ts';
 import { Bench, GUEST_ID } from './lang.ts';
 import type { Leg } from './lang.ts';
+import { GUEST_ADDRESS, OUTSIDE_ADDRESS, PEER_ADDRESS, datagram } from './segments.ts';
 
 function guest(t: Bench): { state: number; epoch: number; leg: number; nextLeg: number } {
   const { guests: g } = t.arena;
@@ -272,25 +273,8 @@ test('a guest that ended leaves its address, its ports and its flows to others',
 
 test('S41: a UDP mapping moves with its guest; datagrams of a frozen one are dropped and counted', () => {
   const t = new Bench();
-  const datagram = (device: number, src: number, dst: number, srcPort: number, dstPort: number): void => {
-    const bytes = new Uint8Array(10 + 20 + 8 + 4);
-    const view = new DataView(bytes.buffer);
-    view.setUint16(10, 0x4500);
-    view.setUint16(12, 32);
-    view.setUint16(18, 0x4011);
-    view.setUint32(22, src);
-    view.setUint32(26, dst);
-    let sum = 0;
-    for (let i = 10; i < 30; i += 2) sum += view.getUint16(i);
-    while (sum > 0xffff) sum = (sum >>> 16) + (sum & 0xffff);
-    view.setUint16(20, ~sum & 0xffff);
-    view.setUint16(30, srcPort);
-    view.setUint16(32, dstPort);
-    view.setUint16(34, 12);
-    t.raw(device, bytes);
-  };
-  const out = (leg: number): void => datagram(leg, 0x64400009, 0xc6336407, 5000, 53);
-  const back = (): void => datagram(0, 0xc6336407, 0xc0000201, 53, 5000);
+  const out = (leg: number): void => t.raw(leg, datagram(GUEST_ADDRESS, PEER_ADDRESS, 5000, 53));
+  const back = (): void => t.raw(0, datagram(PEER_ADDRESS, OUTSIDE_ADDRESS, 53, 5000));
   out(1);
   back();
   assert.deepEqual(
@@ -320,45 +304,6 @@ test('S41: a UDP mapping moves with its guest; datagrams of a frozen one are dro
   assert.equal(t.arena.gauges[2], 1);
   t.advance(3000, 1000);
   assert.equal(t.arena.gauges[2], 0);
-});
-
-test('expiry: idle flows go after their time, each state its own; frozen ones stay', () => {
-  const minutes = (t: Bench, n: number): number => {
-    t.advance(n * 60_000, 1000);
-    return t.arena.gauges[2]!;
-  };
-  const syn = new Bench();
-  syn.fromPeer({ flags: 'S' });
-  assert.equal(minutes(syn, 3), 1);
-  assert.equal(minutes(syn, 2), 0);
-  const open = established();
-  assert.equal(minutes(open, 120), 1);
-  open.allowReset = true;
-  assert.equal(minutes(open, 6), 0);
-  assert.deepEqual(
-    open.drain().map(({ flags }) => flags),
-    ['RA'],
-    'the peer is told',
-  );
-  const ice = frozen();
-  ice.advance(3 * 24 * 3600_000, 60_000);
-  assert.equal(ice.arena.gauges[2], 1);
-});
-
-test('a full flow table drops new connections, counts them, and takes them again when there is room', () => {
-  const t = new Bench({ limits: { maxFlows: 4 } });
-  for (let i = 0; i < 6; i++) t.fromPeer({ flags: 'S' }, { peer: 50_000 + i });
-  assert.equal(t.drain().length, 4);
-  assert.equal(t.drops()['flow-table-full'], 2);
-  for (let i = 0; i < 3; i++) t.fromGuest('a', { flags: 'S' }, { guest: 7000 + i });
-  t.expectNothing();
-  assert.equal(t.drops()['flow-table-full'], 5);
-  // No port is left taken by what failed.
-  t.advance(5 * 60_000, 1000);
-  assert.equal(t.arena.gauges[2], 0);
-  assert.equal([...t.arena.portKind].filter((kind) => kind === 2).length, 0);
-  t.fromPeer({ flags: 'S' }, { peer: 50_007 });
-  assert.equal(t.drain().length, 1);
 });
 
 test('endpoint-independent mapping: one port of the guest leaves by one outside port, whoever the peer is', () => {

@@ -1,9 +1,10 @@
 /** Flows that were never frozen: translation of addresses, and the record that a freeze will need. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { icmp } from '../../support/packets.ts';
 import { connected, established, talked } from './factories.ts';
 import { Bench } from './lang.ts';
-import { GUEST_ADDRESS, OUTSIDE_ADDRESS, PEER_ADDRESS } from './segments.ts';
+import { GUEST_ADDRESS, OUTSIDE_ADDRESS, PEER_ADDRESS, datagram } from './segments.ts';
 
 test('S1 S23: a handshake from outside passes with addresses and checksums translated, full and partial', () => {
   for (const partial of [true, false]) {
@@ -313,23 +314,64 @@ test('what belongs to no flow is answered as a host would, and counted', () => {
   assert.deepEqual(t.drops(), { 'no-flow': 3, 'closed-port': 1, 'fenced-epoch': 1 });
 });
 
-test('addresses that are not ours, guests that are not known, and hairpins are dropped and counted', () => {
+/** A packet that no flow is needed for, as `device` brings it. */
+function bare(t: Bench, src: number, dst: number, flags: number): Uint8Array {
+  const w = t.ctx.writer;
+  w.reset();
+  w.src = src as never;
+  w.dst = dst as never;
+  w.srcPort = 1 as never;
+  w.dstPort = 2 as never;
+  w.flags = flags;
+  w.seq = 700 as never;
+  w.partial = false;
+  const bytes = new Uint8Array(100);
+  return bytes.slice(0, w.write(bytes, 0));
+}
+
+const ANOTHER_GUEST = (GUEST_ADDRESS + 5) as typeof GUEST_ADDRESS;
+
+test('addresses that are not ours, and guests that are not known, are dropped and counted', () => {
   const t = established();
-  const send = (device: number, src: number, dst: number): void => {
-    const w = t.ctx.writer;
-    w.reset();
-    w.src = src as never;
-    w.dst = dst as never;
-    w.srcPort = 1 as never;
-    w.dstPort = 2 as never;
-    w.flags = 2;
-    const bytes = new Uint8Array(100);
-    t.raw(device, bytes.slice(0, w.write(bytes, 0)));
-  };
-  send(0, PEER_ADDRESS, OUTSIDE_ADDRESS + 1);
-  send(1, GUEST_ADDRESS + 1, PEER_ADDRESS);
-  send(1, GUEST_ADDRESS, OUTSIDE_ADDRESS);
-  send(1, GUEST_ADDRESS, GUEST_ADDRESS + 5);
+  t.raw(0, bare(t, PEER_ADDRESS, OUTSIDE_ADDRESS + 1, 2));
+  t.raw(1, bare(t, GUEST_ADDRESS + 1, PEER_ADDRESS, 2));
   t.expectNothing();
-  assert.deepEqual(t.drops(), { 'not-our-address': 1, 'unknown-guest': 1, hairpin: 2 });
+  assert.deepEqual(t.drops(), { 'not-our-address': 1, 'unknown-guest': 1 });
+});
+
+test('a guest that connects to another guest, or to the outside address, is refused at once', () => {
+  const t = established();
+  for (const dst of [OUTSIDE_ADDRESS, ANOTHER_GUEST]) {
+    t.raw(1, bare(t, GUEST_ADDRESS, dst, 2));
+    const [refusal, ...more] = t.drain();
+    assert.ok(refusal !== undefined && more.length === 0);
+    const { device, flags, src, srcPort, dstPort, seq, ack } = refusal;
+    assert.deepEqual(
+      { device, flags, src, dst: refusal.dst, srcPort, dstPort, seq, ack },
+      { device: 1, flags: 'RA', src: dst, dst: GUEST_ADDRESS, srcPort: 2, dstPort: 1, seq: 0, ack: 701 },
+    );
+    // A RST is not answered, nor a datagram, nor what was damaged on the way.
+    t.raw(1, bare(t, GUEST_ADDRESS, dst, 4));
+    t.raw(1, datagram(GUEST_ADDRESS, dst, 5000, 53));
+    const damaged = bare(t, GUEST_ADDRESS, dst, 2);
+    damaged[10 + 20 + 4]! ^= 1;
+    t.raw(1, damaged);
+    t.expectNothing();
+  }
+  assert.deepEqual(t.drops(), { hairpin: 6, 'bad-l4-checksum': 2 });
+});
+
+test('ICMP of either side, an error or a ping, is dropped and counted as what it is', () => {
+  const t = established();
+  const outside = { from: '198.51.100.7:1', to: '192.0.2.1:1' };
+  const inside = { from: '100.64.0.9:1', to: '198.51.100.7:1' };
+  for (const message of [
+    [3, 1, 0, 0, 0, 0, 0, 0],
+    [8, 0, 0, 0, 0, 1, 0, 1],
+  ]) {
+    t.raw(0, Buffer.concat([Buffer.alloc(10), icmp(outside, message)]));
+    t.raw(1, Buffer.concat([Buffer.alloc(10), icmp(inside, message)]));
+  }
+  t.expectNothing();
+  assert.deepEqual(t.drops(), { icmp: 4 });
 });

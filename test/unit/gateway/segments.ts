@@ -57,3 +57,22 @@ export type Side = {
 };
 
 export const SIDE: Side = { isn: 1000, base: 0, shift: 7, mss: 1460, sackOk: true, ts: true, clock: 0 };
+
+/** A UDP datagram of four bytes without a checksum, virtio header included. */
+export function datagram(src: Ipv4, dst: Ipv4, srcPort: number, dstPort: number): Uint8Array {
+  const bytes = new Uint8Array(10 + 20 + 8 + 4);
+  const view = new DataView(bytes.buffer);
+  view.setUint16(10, 0x4500);
+  view.setUint16(12, 32);
+  view.setUint16(18, 0x4011);
+  view.setUint32(22, src);
+  view.setUint32(26, dst);
+  let sum = 0;
+  for (let i = 10; i < 30; i += 2) sum += view.getUint16(i);
+  while (sum > 0xffff) sum = (sum >>> 16) + (sum & 0xffff);
+  view.setUint16(20, ~sum & 0xffff);
+  view.setUint16(30, srcPort);
+  view.setUint16(32, dstPort);
+  view.setUint16(34, 12);
+  return bytes;
+}

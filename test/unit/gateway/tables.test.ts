@@ -6,7 +6,7 @@ import { createArena, openArena } from '../../../src/gateway/arena.ts';
 import { TCP, UDP } from '../../../src/gateway/flow.ts';
 import { FlowTable } from '../../../src/gateway/flow-table.ts';
 import { GuestTable } from '../../../src/gateway/guests.ts';
-import { listFlows } from '../../../src/gateway/listing.ts';
+import { listFlows, listGuests } from '../../../src/gateway/listing.ts';
 import { PortMap } from '../../../src/gateway/nat.ts';
 
 const LIMITS = { maxFlows: 24, maxGuests: 4, custodyBytes: 65536 };
@@ -222,6 +222,59 @@ test('a pump that starts over an arena that was there finds guests, ports and fl
   assert.ok(!portsAgain.isFree(TCP, 5000), 'two flows use it');
   portsAgain.release(TCP, slot, 5000);
   assert.ok(portsAgain.isFree(TCP, 5000));
+});
+
+test('guests are listed with the ports and flows that are theirs, and read the port table once for all of them', () => {
+  const arena = createArena({ ...LIMITS, maxGuests: 64 });
+  const guests = new GuestTable(arena);
+  const ports = new PortMap(arena);
+  const table = new FlowTable(arena);
+  const id = (n: number): string => `00000000-0000-4000-8000-0000000000${n + 10}`;
+  for (let n = 0; n < 40; n++) {
+    const slot = guests.add(id(n), `g${n}`, 100 + n, 0) ?? -1;
+    ports.publish(UDP, 3000 + n, slot, 53);
+    if (n % 2 === 0) ports.publish(TCP, 2000 + n, slot, 80);
+    for (let flow = 0; flow < n % 3 && n < 12; flow++)
+      table.create(TCP, slot, 100 + n, 5000, ports.acquire(TCP, slot, 5000), flow, 443, 0);
+  }
+  let reads = 0;
+  const portKind = new Proxy(arena.portKind, {
+    get(kinds, at) {
+      if (typeof at === 'string' && /^\d+$/.test(at)) reads++;
+      const value: unknown = Reflect.get(kinds, at, kinds);
+      return value;
+    },
+  });
+  const listed = listGuests({ ...arena, portKind }, ['a']);
+  assert.equal(reads, 2 * 65_536);
+  const expected = Array.from({ length: 40 }, (_, n) => ({
+    name: `g${n}`,
+    publish: [
+      ...(n % 2 === 0 ? [{ proto: 'tcp', outsidePort: 2000 + n, guestPort: 80 }] : []),
+      { proto: 'udp', outsidePort: 3000 + n, guestPort: 53 },
+    ],
+    flows: n < 12 ? n % 3 : 0,
+  }));
+  assert.deepEqual(
+    listed.map(({ name, publish, flows }) => ({ name, publish, flows })),
+    expected,
+  );
+});
+
+test('what a guest published is withdrawn by a pump that started later, and may be published again', () => {
+  const arena = createArena(LIMITS);
+  const before = new PortMap(arena);
+  before.publish(TCP, 8080, 1, 80);
+  before.publish(UDP, 8080, 1, 80);
+  before.publish(TCP, 9090, 2, 80);
+  const ports = new PortMap(arena);
+  ports.unpublish(1);
+  assert.deepEqual([ports.isFree(TCP, 8080), ports.isFree(UDP, 8080), ports.isFree(TCP, 9090)], [true, true, false]);
+  assert.ok(ports.publish(TCP, 8080, 2, 81));
+  ports.unpublish(1);
+  assert.equal(ports.publishedGuest(TCP, 8080), 2);
+  ports.unpublish(2);
+  assert.ok(ports.isFree(TCP, 8080) && ports.isFree(TCP, 9090));
 });
 
 test('a memory that is no arena is refused', () => {

@@ -1,0 +1,37 @@
+/**
+ * Which flow gives way when the table is full: one that its peer alone wants so far, and the oldest of those looked at (after
+ * conntrack's early drop). So a flood of SYNs or datagrams from forged addresses displaces itself, and a connection gets in.
+ *
+ * Limits. A hand goes round the table, LOOKED_AT slots for each newcomer: what is found is the oldest of a sample, and with few to
+ * find there may be none. What waits for a frozen guest never gives way; it leaves when its peer stops asking (`plane.ts`).
+ */
+import type { Arena } from './arena.ts';
+import { GAUGE } from './arena.ts';
+import { LIVE, isHalfOpen } from './flow.ts';
+import { GUEST_RUNNING } from './guests.ts';
+
+/** Slots that one newcomer may cost. */
+const LOOKED_AT = 64;
+
+export class EarlyDrop {
+  readonly #arena: Arena;
+  #hand = 0;
+
+  constructor(arena: Arena) {
+    this.#arena = arena;
+  }
+
+  /** The flow that gives way to a newcomer; -1 when none is needed, or none is found. */
+  pick(): number {
+    const { flows: f, guests: g, gauges, limits } = this.#arena;
+    if (gauges[GAUGE.flows]! < limits.maxFlows) return -1;
+    let oldest = -1;
+    for (let i = Math.min(LOOKED_AT, limits.maxFlows); i > 0; i--) {
+      const flow = this.#hand;
+      this.#hand = flow + 1 === limits.maxFlows ? 0 : flow + 1;
+      if (f.phase[flow] !== LIVE || g.state[f.guest[flow]!] !== GUEST_RUNNING || !isHalfOpen(f, flow)) continue;
+      if (oldest < 0 || f.lastSeen[flow]! < f.lastSeen[oldest]!) oldest = flow;
+    }
+    return oldest;
+  }
+}
