@@ -5,8 +5,8 @@ import type { Talk } from '../test/support/peers.ts';
 import { socat } from '../test/support/peers.ts';
 import type { Topology } from '../test/support/topology.ts';
 
-/** Pause between two lines, milliseconds. */
-const PAUSE = 20;
+/** Pause between two lines, milliseconds. A blackout that is not longer than it cannot be seen. */
+const PAUSE = 5;
 
 export type LoadResult = { readonly bytes: number; readonly sha256: string; readonly expected: string };
 

@@ -2,8 +2,8 @@
  * `make demo`: two Wasm guests, a chat bot and a file server, move from host A to host B and back while people use them.
  *
  * What it reports comes from captures at the peer and from the peer's own counters (nstat), never from Kedge's. The blackout of a
- * move is the longest gap in the peer's capture of that connection around the move, less the longest gap of the same connection in
- * the part of this run in which nothing moved. Exit code 1 when anything was wrong; `demo/report.json` has the figures, and
+ * move is the longest time without a byte from the guest in the peer's capture of that connection around the move, less the longest
+ * such time in the part of this run in which nothing moved. Exit code 1 when anything was wrong; `demo/report.json` has the figures, and
  * `demo/peer.pcap` is the capture they are from (headers only).
  */
 import { copyFile, rm, writeFile } from 'node:fs/promises';
@@ -13,10 +13,10 @@ import { Capture, TAPS } from '../test/support/capture.ts';
 import { RST, readTcp } from '../test/support/fields.ts';
 import type { TcpRow } from '../test/support/fields.ts';
 import { Gateway } from '../test/support/gateway.ts';
-import { longestGap } from '../test/support/checker.ts';
 import { HARM, difference, pick, readCounters } from '../test/support/nstat.ts';
 import { ADDRESSES, PROJECT, Topology } from '../test/support/topology.ts';
 import { waitFor } from '../test/support/wait.ts';
+import { blackouts } from './blackout.ts';
 import { ChatLoad, referencePort } from './chat.ts';
 import { DownloadLoad } from './download.ts';
 import { drawTopology, say, table } from './screen.ts';
@@ -58,18 +58,6 @@ function ofPort(rows: readonly TcpRow[], port: number): TcpRow[] {
   return rows.filter((row) => {
     const ports = new Set([row.srcPort, row.dstPort]);
     return ports.has(port) && !ports.has(second);
-  });
-}
-
-/** Blackout of each move of a guest: the longest gap around it, less the longest before the first move. */
-function blackouts(rows: readonly TcpRow[], moves: readonly Move[]): number[] {
-  const first = Math.min(...moves.map(({ at }) => at));
-  const begin = rows[0]?.time ?? 0;
-  // The first half second is the connection's start.
-  const usual = longestGap(rows, { from: begin + 500, to: first - 50 }).ms;
-  return moves.map(({ at, done }) => {
-    const { ms } = longestGap(rows, { from: at, to: done + 200 });
-    return Math.max(0, Math.round((ms - usual) * 10) / 10);
   });
 }
 
@@ -140,6 +128,7 @@ async function demo(): Promise<boolean> {
     connections: new Set(own.map(({ srcPort, dstPort }) => srcPort + dstPort)).size,
     blackoutMs: blackouts(
       own,
+      ADDRESSES.outside,
       moves.filter((move) => move.guest === guest),
     ),
   }));

@@ -20,7 +20,7 @@ export function checkFits(state: ComputeState, module: InstrumentedModule): void
 
 function mismatch(what: string): KedgeError {
   return new KedgeError('KEDGE_FRAMES_MISMATCH', `the captured state does not fit: ${what}`, {
-    hint: 'both hosts must run a version of Kedge that writes frames in the same way',
+    hint: 'frames name places of the module as it was compiled; they fit that module alone, and a Kedge that knows their encoding',
   });
 }
 
