@@ -81,8 +81,8 @@ export class Side {
     return this.#calls;
   }
 
-  memory(): Uint8Array {
-    return this.#instance.memory();
+  memories(): readonly Uint8Array[] {
+    return this.#instance.memories();
   }
 
   capture(): ComputeState {

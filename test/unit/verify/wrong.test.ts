@@ -193,6 +193,18 @@ test('what differs in another memory than the first is found, in whatever stride
   }
 });
 
+test('what differs in another memory only when all is over is found', () => {
+  // Under this policy no point comes behind the store.
+  const text = `(module (memory 1) (memory $b 1 2)
+    (func (export "_start") (drop (memory.grow $b (i32.const 1))) (i32.store8 $b (i32.const 65552) (i32.const %))))`;
+  const [module, other] = ['5', '6'].map((value) => wat(text.replace('%', value), '--enable-multi-memory'));
+  assert.ok(module !== undefined && other !== undefined);
+  const options = { engines: [ENGINES.v8, wrongEngine(other, ENGINES.v8)], policy: 'call' } as const;
+  assert.deepEqual(divergence(compare(module, options)).differences, [
+    { kind: 'memory', index: 1, address: 65_552, first: '05', second: '06' },
+  ]);
+});
+
 test('a host call reads and writes the memory that is exported, though it is not the first', () => {
   const text = `(module
     (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
