@@ -14,6 +14,7 @@
 //! without either runs until the process ends ([`stop`] is what it should read).
 
 pub mod check;
+mod exports;
 pub mod instance;
 pub mod module;
 pub mod stop;
