@@ -10,7 +10,9 @@ import { readTree, type Tree } from './support/architecture/source.ts';
 
 const PROJECT = join(import.meta.dirname, '..');
 const SRC = readTree(PROJECT, 'src');
-const MAX_LINES = 450;
+const MAX_LINES = 400;
+/** Still longer, and to be split: whoever does that takes them out. */
+const TOO_LONG = new Set(['src/migrate/agent.ts', 'test/unit/gateway/admin.test.ts']);
 
 function read(path: string): string {
   return readFileSync(join(PROJECT, path), 'utf8');
@@ -36,7 +38,20 @@ describe('the project', () => {
   test('has no circle of imports', () => assert.deepEqual(cycles(SRC), []));
   test('has no I/O, clock, randomness or package in src/rewrite', () =>
     assert.deepEqual(impure(SRC, 'src/rewrite'), []));
-  test(`has no file in src of more than ${MAX_LINES} lines`, () => assert.deepEqual(long(SRC, MAX_LINES), []));
+  test(`has no source of more than ${MAX_LINES} lines`, () => {
+    const folders = [
+      SRC,
+      readTree(PROJECT, 'test'),
+      ...['native/src', 'native/build', 'native/tests'].map((folder) => readTree(PROJECT, folder, ['.rs'])),
+      readTree(PROJECT, 'native/bpf', ['.c', '.h']),
+    ];
+    assert.ok(folders.every(({ size }) => size > 0));
+    const rest = folders.map((files) => new Map([...files].filter(([path]) => !TOO_LONG.has(path))));
+    assert.deepEqual(
+      rest.flatMap((files) => long(files, MAX_LINES)),
+      [],
+    );
+  });
   test('asserts non-null only of elements', () => assert.deepEqual(assertions(SRC), []));
 
   test('has one version, for TypeScript and Rust', () => {

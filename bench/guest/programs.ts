@@ -65,7 +65,10 @@ export function source(name: string): Uint8Array<ArrayBuffer> {
   return new Uint8Array(readFileSync(join(PROJECT, 'build', 'programs', `${name}.wasm`)));
 }
 
-/** A module as the stable-point pass makes it. No program waits in a host call, so none suspends. */
+/**
+ * A module as the stable-point pass makes it for `kedge run`: any import may suspend, so calls of them are stable points too and
+ * count in time and size, though no program here waits in one.
+ */
 export function withPoints(module: Uint8Array, policy: Policy, flag: 'memory' | 'global'): Uint8Array<ArrayBuffer> {
   return new Uint8Array(pointsOf(module, { policy, flag }));
 }

@@ -43,6 +43,13 @@ const OPTIONS: &[(&str, &str)] = &[
     ("CMAKE_POSITION_INDEPENDENT_CODE", "ON"),
 ];
 
+/// Definitions for its C code.
+const DEFINITIONS: &[(&str, u32)] = &[
+    // Elements to which a table may grow, or to twice as many as it begins with, if that is more. Every instance takes and fills
+    // the room for them: up to 512 KiB for each table that can grow, which in instrumented code is each that can change.
+    ("WASM_TABLE_MAX_SIZE", 1 << 16),
+];
+
 /// Builds it, and says where the library is.
 pub fn build() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build/wamr.rs");
@@ -58,6 +65,8 @@ pub fn build() -> Result<(), Box<dyn Error>> {
     configure.arg("-S").arg(&sources).arg("-B").arg(&build);
     configure.arg(format!("-DWAMR_BUILD_TARGET={target}"));
     configure.args(OPTIONS.iter().map(|(name, value)| format!("-D{name}={value}")));
+    let definitions: Vec<String> = DEFINITIONS.iter().map(|(name, value)| format!("-D{name}={value}")).collect();
+    configure.arg(format!("-DCMAKE_C_FLAGS={}", definitions.join(" ")));
     run(&mut configure)?;
     let jobs = env::var("NUM_JOBS").unwrap_or_else(|_| "2".into());
     run(Command::new("cmake").arg("--build").arg(&build).args(["--target", "vmlib", "--parallel", &jobs]))?;

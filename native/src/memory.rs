@@ -33,6 +33,18 @@ pub fn address(bytes: &Bytes) -> *mut libc::c_void {
     bytes.as_ptr().cast_mut().cast()
 }
 
+/// A copy, in one go. The caller says that nobody writes to the bytes meanwhile.
+#[must_use]
+pub fn to_vec(bytes: &Bytes) -> Vec<u8> {
+    let mut copy: Vec<u8> = Vec::with_capacity(bytes.len());
+    // SAFETY: the copy has room for so many bytes, all of which are written before they count; nobody writes to the window.
+    unsafe {
+        libc::memcpy(copy.as_mut_ptr().cast(), address(bytes), bytes.len());
+        copy.set_len(bytes.len());
+    }
+    copy
+}
+
 /// Reads one element with relaxed order.
 #[must_use]
 pub fn get(word: &AtomicI32) -> i32 {

@@ -175,6 +175,8 @@ export interface ComputeState {
 export interface Instance {
   /** Linear memory now, the first or the one with this index; fetch it again after every run. Empty if there is none. */
   memory(index?: number): Uint8Array;
+  /** All linear memories now, whether the guest goes on or not; an empty one if there is none. */
+  memories(): readonly Uint8Array[];
   /**
    * Grows linear memory to at least this many pages and returns it: a restore may fill it in place and then pass it to
    * `restore` as `state.memory` (or among the others), which saves a copy. Throws KEDGE_RESTORE_MEMORY.

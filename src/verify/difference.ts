@@ -59,7 +59,7 @@ export function compareStates(table: PointTable, [a, b]: Pair<ComputeState>): Co
   const differences = [
     ...(frames ? [] : compareStacks([stackOf(a), stackOf(b)])),
     ...(globals ? [] : compareGlobals(table, [a, b])),
-    ...(memory ? [] : memories[0].flatMap((one, n) => compareMemory([one, memories[1][n] ?? NOTHING], n))),
+    ...(memory ? [] : compareMemories(memories)),
   ];
   return { differences, nan: differences.length === 0 };
 }
@@ -69,8 +69,13 @@ export function memoriesOf({ memory, otherMemories = [] }: ComputeState): readon
   return [memory, ...otherMemories];
 }
 
-/** Compares memories; `index` is theirs in the module. */
-export function compareMemory([a, b]: Pair<Uint8Array>, index = 0): readonly Difference[] {
+/** Compares all memories of two guests of one module. */
+export function compareMemories([a, b]: Pair<readonly Uint8Array[]>): readonly Difference[] {
+  return a.flatMap((one, n) => compareMemory([one, b[n] ?? NOTHING], n));
+}
+
+/** `index` is theirs in the module. */
+function compareMemory([a, b]: Pair<Uint8Array>, index: number): readonly Difference[] {
   const which = index === 0 ? {} : { index };
   if (a.length !== b.length) {
     return [

@@ -2,7 +2,7 @@
 import type { CompiledModule, ComputeState, Engine, HostImports } from '../engine/engine.ts';
 import type { PointTable } from '../engine/points/table.ts';
 import type { CallLog } from './call-log.ts';
-import { compareMemory, compareStates, type Comparison, type Difference, memoriesOf } from './difference.ts';
+import { compareMemories, compareStates, type Comparison, type Difference, memoriesOf } from './difference.ts';
 import { describeEnd, differentCall } from './ends.ts';
 import type { Recorder } from './recorder.ts';
 import { Side, type Ran } from './side.ts';
@@ -109,6 +109,6 @@ export class Pair {
     if (a.calls !== b.calls) {
       return differ([{ kind: 'call', first: `${a.calls} host calls`, second: `${b.calls} host calls` }]);
     }
-    return differ(compareMemory([a.memory(), b.memory()]));
+    return differ(compareMemories([a.memories(), b.memories()]));
   }
 }

@@ -72,7 +72,8 @@ export class Side {
     this.#recorder = recorder;
     const { engine, compiled } = kind;
     this.#instance = engine.instantiate(compiled, this.#imports(), this.#stop, this.#context);
-    recorder?.bind(() => this.#instance.memory());
+    // The one that host functions see, which need not be the first.
+    recorder?.bind(() => this.#context.memory());
   }
 
   /** Host calls made so far. */
@@ -80,8 +81,8 @@ export class Side {
     return this.#calls;
   }
 
-  memory(): Uint8Array {
-    return this.#instance.memory();
+  memories(): readonly Uint8Array[] {
+    return this.#instance.memories();
   }
 
   capture(): ComputeState {
@@ -144,7 +145,7 @@ export class Side {
       record.name === made.name &&
       record.args.every((bits, n) => bits === made.args[n]);
     if (!same) throw new CallMismatch(record, made);
-    const memory = this.#instance.memory();
+    const memory = this.#context.memory();
     for (const { at, bytes } of record.before) {
       const own = memory.subarray(at, at + bytes.length);
       if (Buffer.compare(own, bytes) === 0) continue;

@@ -66,16 +66,19 @@ use module::Module;
 use options::Options;
 use pass::Pass;
 use plan::Plan;
-use refusal::{Refusal, Result};
+use refusal::Result;
 use types::Signatures;
 
 /// Instruments a module.
 ///
 /// # Errors
-/// [`Refusal`]: it is not valid, or uses what the pass does not cover.
+/// [`refusal::Refusal`]: it is not valid, or uses what the pass does not cover.
 pub fn instrument(file: &[u8], options: &Options) -> Result<Vec<u8>> {
-    let module = Module::read(file, options.threads)?;
-    refuse_ours(&module)?;
+    let mut module = Module::read(file, options.threads)?;
+    // Names of ours must be free: a module that has them was instrumented before, or wants to confuse the host.
+    if let Some(refusal) = module.ours.take() {
+        return Err(refusal);
+    }
     let calls = Calls::analyse(&module, options);
     let mut signatures = Signatures::new(module.types.clone());
     let active = calls.unwinds.contains(&true) || !options.entries.is_empty();
@@ -84,16 +87,4 @@ pub fn instrument(file: &[u8], options: &Options) -> Result<Vec<u8>> {
     let hash = Sha256::digest(file).into();
     let pass = Pass::new(file, &module, options, &calls, &plan, &mut signatures);
     pass.run(signatures, Metadata::new(options.policy, hash))
-}
-
-/// Names of ours must be free: a module that has them was instrumented before, or wants to confuse the host.
-fn refuse_ours(module: &Module<'_>) -> Result<()> {
-    let prefix = format!("{}:", output::NAMESPACE);
-    if module.exports.iter().any(|export| export.name.starts_with(&prefix)) {
-        return Err(Refusal::Unsupported { feature: "export names that start with `kedge:`", offset: 0 });
-    }
-    if module.imports.iter().any(|import| import.module == output::NAMESPACE) {
-        return Err(Refusal::Unsupported { feature: "imports from `kedge`", offset: 0 });
-    }
-    Ok(())
 }

@@ -8,7 +8,7 @@ use wasmparser::{
 };
 
 use super::{
-    parallel,
+    output, parallel,
     refusal::{Refusal, Result, covered},
     scan::{Noted, Scan, Summary},
     types::Signature,
@@ -70,6 +70,8 @@ pub struct Module<'a> {
     pub bodies: Vec<Body<'a>>,
     /// What code and initial values do.
     pub noted: Noted,
+    /// Why it is none that the pass takes: its first name that is one of ours.
+    pub ours: Option<Refusal>,
     /// The payloads, for what is copied.
     pub sections: Vec<Payload<'a>>,
 }
@@ -126,8 +128,11 @@ impl<'a> Module<'a> {
                 }
             }
             Payload::ImportSection(reader) => {
-                for import in reader.clone().into_imports() {
-                    let import = import?;
+                for entry in reader.clone().into_imports_with_offsets() {
+                    let (offset, import) = entry?;
+                    if import.module == output::NAMESPACE {
+                        self.note_ours("imports from `kedge`", offset);
+                    }
                     match import.ty {
                         TypeRef::Func(ty) => self.functions.push(ty),
                         TypeRef::Table(ty) => self.tables.push(ty),
@@ -169,8 +174,12 @@ impl<'a> Module<'a> {
                 }
             }
             Payload::ExportSection(reader) => {
-                for export in reader.clone() {
-                    self.exports.push(export?);
+                for entry in reader.clone().into_iter_with_offsets() {
+                    let (offset, export) = entry?;
+                    if export.name.strip_prefix(output::NAMESPACE).is_some_and(|rest| rest.starts_with(':')) {
+                        self.note_ours("export names that start with `kedge:`", offset);
+                    }
+                    self.exports.push(export);
                 }
             }
             Payload::StartSection { func, .. } => self.start = Some(*func),
@@ -184,6 +193,12 @@ impl<'a> Module<'a> {
         }
         self.sections.push(payload);
         Ok(())
+    }
+
+    /// Only noted: what else is wrong with the module is told first.
+    fn note_ours(&mut self, feature: &'static str, offset: u64) {
+        let offset = place(offset) as usize;
+        self.ours.get_or_insert(Refusal::Unsupported { feature, offset });
     }
 
     fn elements(&mut self, reader: &wasmparser::ElementSectionReader<'a>) -> Result<()> {

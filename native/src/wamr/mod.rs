@@ -10,10 +10,12 @@
 //! on). A guest means nothing by them, so in our copy of a module they are renamed before they are loaded.
 //!
 //! Limits: no SIMD, exceptions, garbage collection, threads, 64-bit or several memories; no externref but null, as no
-//! host makes any; a table without maximum grows to 1024 elements or twice its size. Interpreted code is only stopped by what it calls or reads: a loop
-//! without either runs until the process ends ([`stop`] is what it should read).
+//! host makes any; a table grows to 65536 elements (`build/wamr.rs`) or twice its first size, whatever its maximum. Interpreted
+//! code is only stopped by what it calls or reads: a loop without either runs until the process ends ([`stop`] is what it should
+//! read).
 
 pub mod check;
+mod exports;
 pub mod instance;
 pub mod module;
 pub mod stop;

@@ -74,14 +74,14 @@ pub struct Module {
 }
 
 impl Module {
-    /// Checks and loads a module.
+    /// Checks and loads a module; the bytes become its own.
     ///
     /// # Errors
     /// Why it cannot be used, see [`Refusal`].
-    pub fn load(bytes: &[u8]) -> Result<Self, Refusal> {
-        let description = check(bytes)?;
+    pub fn load(bytes: Vec<u8>) -> Result<Self, Refusal> {
+        let description = check(&bytes)?;
         start_runtime()?;
-        let mut bytes: Box<[u8]> = bytes.into();
+        let mut bytes = bytes.into_boxed_slice();
         for at in description.renamed {
             bytes[at] = b'.';
         }

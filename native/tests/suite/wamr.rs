@@ -12,7 +12,7 @@ const STACK: u32 = 1 << 18;
 
 fn load(text: &str) -> Result<Rc<Module>, Refusal> {
     let bytes = wat::parse_str(text).expect("the text is a module");
-    Module::load(&bytes).map(Rc::new)
+    Module::load(bytes).map(Rc::new)
 }
 
 fn instance(text: &str) -> Instance {
@@ -323,14 +323,14 @@ fn what_it_has_runs() {
 
 #[test]
 fn what_is_no_module_is_an_error_with_a_place() {
-    assert!(matches!(Module::load(b"#!/bin/sh"), Err(Refusal::Invalid { .. })));
+    assert!(matches!(Module::load(b"#!/bin/sh".to_vec()), Err(Refusal::Invalid { .. })));
     let whole = wat::parse_str(
         r#"(module (import "a" "b" (func (param i32))) (memory 1) (data (i32.const 8) "abc") (table 1 funcref)
             (elem (i32.const 0) 1) (func (local i32 i64) (loop (br_if 0 (local.get 0)))) (func (export "go") (call 1)))"#,
     )
     .expect("the text is a module");
     for cut in 0..whole.len() {
-        if let Ok(module) = Module::load(&whole[..cut]) {
+        if let Ok(module) = Module::load(whole[..cut].to_vec()) {
             drop(Instance::new(Rc::new(module), STACK));
         }
     }
@@ -338,7 +338,7 @@ fn what_is_no_module_is_an_error_with_a_place() {
         for flip in [0x01, 0x10, 0x80] {
             let mut changed = whole.clone();
             changed[at] ^= flip;
-            if let Ok(module) = Module::load(&changed) {
+            if let Ok(module) = Module::load(changed) {
                 drop(Instance::new(Rc::new(module), STACK));
             }
         }

@@ -121,9 +121,8 @@ export class PointsGuest implements Instance {
     return this.memory(index);
   }
 
-  /** Memories 1 and up. */
-  #others(): readonly Uint8Array[] {
-    return Array.from({ length: this.#machine.otherMemories }, (_, n) => this.memory(n + 1));
+  memories(): readonly Uint8Array[] {
+    return [this.memory(), ...Array.from({ length: this.#machine.otherMemories }, (_, n) => this.memory(n + 1))];
   }
 
   start(): Outcome {
@@ -146,7 +145,7 @@ export class PointsGuest implements Instance {
       this.#expect('stopped');
     }
     const memory = this.memory();
-    const others = this.#others();
+    const others = this.memories().slice(1);
     const { originalHash, policy } = this.#module;
     return {
       originalHash,

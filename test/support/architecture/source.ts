@@ -6,10 +6,10 @@ import { parseSync } from 'oxc-parser';
 /** Texts by path, relative to the project and with slashes. A fixture is a literal map, the project is read from disk. */
 export type Tree = ReadonlyMap<string, string>;
 
-/** All TypeScript files below `folder`. */
-export function readTree(project: string, folder: string): Tree {
+/** All files below `folder` whose names end in one of these ways. */
+export function readTree(project: string, folder: string, ends: readonly string[] = ['.ts']): Tree {
   const names = readdirSync(join(project, folder), { recursive: true, encoding: 'utf8' });
-  const paths = names.filter((name) => name.endsWith('.ts')).map((name) => `${folder}/${name}`);
+  const paths = names.filter((name) => ends.some((end) => name.endsWith(end))).map((name) => `${folder}/${name}`);
   return new Map(paths.sort().map((path) => [path, readFileSync(join(project, path), 'utf8')]));
 }
 

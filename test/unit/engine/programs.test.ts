@@ -7,6 +7,8 @@ import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { before, test } from 'node:test';
+import { withPoints } from '../../../bench/guest/programs.ts';
+import { instrument } from '../../../src/engine/points/instrument.ts';
 import { PROJECT } from '../../support/topology.ts';
 import { type Route, subject } from './compliance/subjects.ts';
 import { travel } from './travel.ts';
@@ -68,3 +70,10 @@ for (const [name, size] of Object.entries(PROGRAMS)) {
     assert.ok(moved.moves >= STOPS, `${moved.moves} moves`);
   });
 }
+
+test('what benchmarks measure is the form that a guest runs', () => {
+  const module = new Uint8Array(readFileSync(join(PROJECT, 'build', 'programs', 'nbody.wasm')));
+  for (const flag of ['memory', 'global'] as const) {
+    assert.deepEqual(withPoints(module, 'loop', flag), new Uint8Array(instrument(module, 'loop', flag).bytes));
+  }
+});

@@ -193,6 +193,46 @@ test('what differs in another memory than the first is found, in whatever stride
   }
 });
 
+test('what differs in another memory only when all is over is found', () => {
+  // Under this policy no point comes behind the store.
+  const text = `(module (memory 1) (memory $b 1 2)
+    (func (export "_start") (drop (memory.grow $b (i32.const 1))) (i32.store8 $b (i32.const 65552) (i32.const %))))`;
+  const [module, other] = ['5', '6'].map((value) => wat(text.replace('%', value), '--enable-multi-memory'));
+  assert.ok(module !== undefined && other !== undefined);
+  const options = { engines: [ENGINES.v8, wrongEngine(other, ENGINES.v8)], policy: 'call' } as const;
+  assert.deepEqual(divergence(compare(module, options)).differences, [
+    { kind: 'memory', index: 1, address: 65_552, first: '05', second: '06' },
+  ]);
+});
+
+test('a host call reads and writes the memory that is exported, though it is not the first', () => {
+  const text = `(module
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "args_get" (func $args (param i32 i32) (result i32)))
+    (memory $a 1) (memory $b (export "memory") 1)
+    (data (memory $b) (i32.const 0) "\\10\\00\\00\\00\\05\\00\\00\\00") (data (memory $b) (i32.const 16) "hello")
+    (func (export "_start")
+      (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+      (drop (call $args (i32.const 32) (i32.const 48)))
+      (i32.store $b (i32.const 0) (i32.load $b (i32.const 32)))
+      (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))`;
+  const hello = wat(text, '--enable-multi-memory');
+  for (const stride of [1, 7000]) {
+    const { verdict, printed } = compare(hello, { engines: [ENGINES.v8, ENGINES.v8], stride });
+    assert.equal(verdict.equal, true, JSON.stringify(verdict));
+    assert.equal(verdict.calls, 3);
+    assert.equal(printed, 'helloguest');
+  }
+  const early = (byte: number): Uint8Array =>
+    wat(
+      text.replace('(func (export "_start")', (start) => `${start} (i32.store8 $b (i32.const 17) (i32.const ${byte}))`),
+      '--enable-multi-memory',
+    );
+  const options = { engines: [ENGINES.v8, wrongEngine(early(102), ENGINES.v8)], policy: 'call' } as const;
+  const [difference] = divergence(compare(early(101), options)).differences;
+  assert.deepEqual(difference, { kind: 'call-memory', address: 17, first: '65 6c 6c 6f', second: '66 6c 6c 6f' });
+});
+
 /** An engine on which the last store of a module goes to the first memory. */
 function lostStore(module: Uint8Array): ReturnType<typeof wrongEngine> {
   const STORE8 = 0x3a;

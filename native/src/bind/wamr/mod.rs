@@ -21,12 +21,15 @@ use napi::{
 use napi_derive::napi;
 
 use super::args::View;
-use crate::wamr::{
-    self,
-    instance::Instance,
-    module::Module,
-    stop,
-    types::{Export, Import, Refusal, Trap},
+use crate::{
+    memory::to_vec,
+    wamr::{
+        self,
+        instance::Instance,
+        module::Module,
+        stop,
+        types::{Export, Import, Refusal, Trap},
+    },
 };
 use functions::Functions;
 use memory::Shared;
@@ -68,9 +71,9 @@ pub struct WamrModule {
 impl WamrModule {
     #[napi(constructor)]
     pub fn new(env: Env, bytes: View<std::sync::atomic::AtomicU8>) -> Result<Self> {
-        // A copy, which WAMR needs anyway; the view may be shared with other threads.
-        let copy: Vec<u8> = bytes.bytes().iter().map(|byte| byte.load(std::sync::atomic::Ordering::Relaxed)).collect();
-        match Module::load(&copy) {
+        // WAMR needs bytes of its own. Nobody writes to a module that was handed out to be loaded; if somebody did, it is
+        // checked, and loaded, as the copy has it.
+        match Module::load(to_vec(bytes.bytes())) {
             Ok(module) => Ok(Self { module: Rc::new(module) }),
             Err(refusal) => Err(refused(env, refusal)),
         }

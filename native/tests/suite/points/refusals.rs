@@ -14,7 +14,7 @@ fn unsupported(text: &str, name: &str) {
     match refusal {
         Refusal::Unsupported { feature, offset } => {
             assert_eq!(feature, name);
-            assert!(offset >= 8 || name.contains("kedge"), "an offset in the module, not {offset}");
+            assert!(offset >= 8, "an offset in the module, not {offset}");
         }
         Refusal::Invalid { message, .. } => panic!("{message}"),
     }
@@ -49,6 +49,26 @@ fn a_component() {
 fn names_of_ours() {
     unsupported(r#"(module (func (export "kedge:start")))"#, "export names that start with `kedge:`");
     unsupported(r#"(module (import "kedge" "poll" (func)))"#, "imports from `kedge`");
+}
+
+#[test]
+fn a_name_of_ours_is_refused_where_its_entry_stands() {
+    let place = |text: &str, name: &str| {
+        let bytes = wat::parse_str(text).expect("text of a module");
+        // An entry begins with the length of its first name.
+        let at = bytes.windows(name.len()).position(|window| window == name.as_bytes()).expect("the name") - 1;
+        let refusal = instrument(&bytes, &Options::default()).expect_err("a refusal");
+        let Refusal::Unsupported { offset, .. } = refusal else { panic!("{refusal}") };
+        assert_eq!(offset, at, "{text}");
+    };
+    place(r#"(module (func (export "a")) (func (export "kedge:b")) (func (export "kedge:c")))"#, "kedge:b");
+    place(r#"(module (import "a" "b" (func)) (import "kedge" "c" (func)) (export "kedge:d" (func 0)))"#, "kedge");
+}
+
+#[test]
+fn a_module_that_is_not_valid_is_no_matter_of_names() {
+    let refusal = refusal(r#"(module (func (export "kedge:b")) (start 5))"#);
+    assert_eq!(refusal.code(), "KEDGE_MODULE_INVALID", "{refusal}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ import { borders } from './borders.ts';
 import { outcomes } from './outcomes.ts';
 import { movingPrograms, programs } from './programs.ts';
 import { moving } from './moving.ts';
+import { movingTables, tables } from './tables.ts';
 import { routeName, ROUTES, SUBJECTS } from './subjects.ts';
 
 for (const subject of SUBJECTS) {
@@ -11,6 +12,7 @@ for (const subject of SUBJECTS) {
     outcomes(subject);
     borders(subject);
     programs(subject);
+    tables(subject);
   });
 }
 
@@ -18,5 +20,6 @@ for (const route of ROUTES) {
   describe(`${routeName(route)}, moving`, () => {
     moving(route);
     movingPrograms(route);
+    movingTables(route);
   });
 }
