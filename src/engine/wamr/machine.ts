@@ -30,9 +30,10 @@ export class WamrMachine implements Machine {
   /** WAMR runs no module that has several. */
   readonly otherMemories = 0;
   readonly hostMemory = 0;
-  readonly stackBytes = STACK_SIZE;
+  readonly stackBytes: number;
 
-  constructor(loaded: NativeModule, host: HostSide, stop: StopSignal) {
+  constructor(loaded: NativeModule, host: HostSide, stop: StopSignal, stackBytes = STACK_SIZE) {
+    this.stackBytes = stackBytes;
     this.#loaded = loaded;
     // In the order in which the instrumented module imports them: the original's first.
     this.#functions = loaded.imports().map(({ module, name }, n) => {
@@ -43,7 +44,7 @@ export class WamrMachine implements Machine {
       return call as HostCall;
     });
     try {
-      this.#instance = new native.WamrInstance(loaded, STACK_SIZE);
+      this.#instance = new native.WamrInstance(loaded, stackBytes);
     } catch (cause) {
       const why = cause instanceof Error ? cause.message : String(cause);
       throw new KedgeError('KEDGE_MODULE_INVALID', `the module cannot be instantiated: ${why}`, { cause });
