@@ -1,6 +1,6 @@
 /**
  * The export: the cut of every connection of a frozen guest. K, the count of bytes that the runtime has ever read, is held against
- * the ACKs its old kernel sent (design §4, drain).
+ * the ACKs its old kernel sent (docs/splice.md, Drain).
  *
  * All or nothing: one connection whose K is not proved yet leaves every record as it was.
  */

@@ -1,5 +1,5 @@
 /**
- * Splice: a fresh socket continues an old connection (design: resume, commit, abort).
+ * Splice: a fresh socket continues an old connection (docs/splice.md, Attach and After the commit).
  *
  * Theory of operation. An attach announces which leg may open the next socket of a frozen flow. That socket's SYN is answered
  * here, as the peer: ISN + 1 is the next byte the guest expects, so that direction needs no change of SEQ, ever (S8). The SYN's

@@ -1,7 +1,7 @@
 /**
- * The control verbs of agents, carried out by the pump between two batches (design §4). The gateway is the arbiter of a move: the
- * target's commit and the source's abort both end here, one after the other, and whoever comes first wins, so that there is
- * exactly one live guest.
+ * The control verbs of agents, carried out by the pump between two batches (ARCHITECTURE.md, The way of a move). The gateway is the
+ * arbiter of a move: the target's commit and the source's abort both end here, one after the other, and whoever comes first wins, so
+ * that there is exactly one live guest.
  *
  * A verb is refused before anything changed, or carried out whole.
  */

@@ -1,6 +1,6 @@
 /**
- * The drain: everything the kernel holds for the guest is taken over, so that what is left in it may be thrown away (design:
- * splice, step 3).
+ * The drain: everything the kernel holds for the guest is taken over, so that what is left in it may be thrown away
+ * (docs/splice.md, Drain).
  *
  * First every TCP socket is set to end by RST, so that whatever ends this process ends them at once (S48). Then listeners are
  * emptied of connections and sockets of bytes, until two passes find nothing new. K, the count of bytes ever read, is the cut:

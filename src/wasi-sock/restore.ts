@@ -1,5 +1,5 @@
 /**
- * From the transfer form to live sockets on this host (design: splice, step 5).
+ * From the transfer form to live sockets on this host (docs/splice.md, Attach).
  *
  * The order is that of S14, tried: bind all, then listen, then connect. A connection that the guest once accepted is opened again
  * actively from the listener's port; that bind works only while nobody listens there. The connects run in parallel; the

@@ -1,6 +1,6 @@
 /**
  * One established TCP connection of the guest: a kernel socket and the bytes that the kernel's socket alone cannot keep over a
- * move (design: splice, drain).
+ * move (docs/splice.md, Drain).
  *
  * Inbound: `inbound.end` is K, the count of bytes ever read from the kernel; `inbound.start` is what the guest has read. In
  * normal running the bytes go straight to the guest and both move together; a drain puts them in between.
