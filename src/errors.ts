@@ -87,6 +87,7 @@ export const ERROR_CODES = {
   KEDGE_IMAGE_TRUNCATED: 'an image that ends too early',
   KEDGE_IMAGE_CORRUPT: 'an image whose bytes do not match their digest',
   KEDGE_IMAGE_WRITE: 'the image could not be written',
+  KEDGE_IMAGE_EXISTS: 'the file an image is to be written to is there already',
   KEDGE_IMAGE_READ: 'the image file cannot be read',
   // Agents
   KEDGE_AGENT_RUNNING: 'an agent already listens there',

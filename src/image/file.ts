@@ -1,6 +1,6 @@
 /** Images on disk. */
 import { randomBytes } from 'node:crypto';
-import { open, rename, rm } from 'node:fs/promises';
+import { link, lstat, open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { KedgeError } from '../errors.ts';
 import { MAX_IMAGE } from './format.ts';
@@ -15,40 +15,93 @@ const WRITE_HINTS: Readonly<Record<string, string>> = {
   EROFS: 'the file system is read-only: name a file elsewhere',
   ENOENT: 'the directory does not exist: make it first',
   EISDIR: 'that is a directory: name a file',
+  EPERM: 'the file system may have no hard links: name a file elsewhere, or --force',
+  EOPNOTSUPP: 'the file system has no hard links: name a file elsewhere, or --force',
+  ENOSYS: 'the file system has no hard links: name a file elsewhere, or --force',
+};
+
+export type WriteOptions = {
+  /** Takes the place of a file that is there. Unless it is true that file is kept, for it may be the only life of a guest. */
+  readonly force: boolean;
+};
+
+export type WrittenImage = {
+  /** Its length. */
+  readonly bytes: number;
+  /** Removes it, unless another file has its name by now. */
+  remove(): Promise<void>;
 };
 
 /**
- * Writes an image to a temporary name in the same directory, syncs, renames, and syncs the directory: it is there whole, or not at
- * all. Readable by its owner only, because it holds the guest's memory. On any failure (a full disk, chunks that break off) nothing
- * is left, and KEDGE_IMAGE_WRITE is thrown, or what the chunks threw as a KedgeError. Returns the number of bytes.
+ * Says that a name is taken before anything is done for an image of that name. Throws KEDGE_IMAGE_EXISTS, and KEDGE_IMAGE_WRITE for
+ * a directory.
+ */
+export async function mustBeNewFile(path: string): Promise<void> {
+  // A name that cannot be looked at cannot be written either, and the write says why. A link counts, wherever it leads.
+  const there = await lstat(path).catch(() => undefined);
+  if (there === undefined) return;
+  if (there.isDirectory())
+    throw new KedgeError('KEDGE_IMAGE_WRITE', `cannot write the image ${path}: EISDIR: it is a directory`, {
+      hint: WRITE_HINTS['EISDIR'],
+    });
+  throw taken(path);
+}
+
+function taken(path: string, cause?: unknown): KedgeError {
+  return new KedgeError('KEDGE_IMAGE_EXISTS', `${path} is there already`, {
+    hint: 'name another file, or --force to write over it: a guest that is sealed in it would be lost',
+    cause,
+  });
+}
+
+/**
+ * Writes an image to a temporary name in the same directory, syncs, gives it its name, and syncs the directory: it is there whole,
+ * or not at all. Readable by its owner only, because it holds the guest's memory. On any failure (a full disk, chunks that break
+ * off) nothing is left, and KEDGE_IMAGE_WRITE is thrown, KEDGE_IMAGE_EXISTS, or what the chunks threw as a KedgeError.
  */
 export async function writeImageFile(
   path: string,
   chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-): Promise<number> {
+  { force }: WriteOptions,
+): Promise<WrittenImage> {
   const directory = dirname(path);
   const temporary = join(directory, `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
   let bytes = 0;
+  let remove: (() => Promise<void>) | undefined;
   try {
+    let inode: bigint;
     {
       await using file = await open(temporary, 'wx', 0o600);
+      ({ ino: inode } = await file.stat({ bigint: true }));
       for await (const chunk of chunks) {
         for (let at = 0; at < chunk.length;) at += (await file.write(chunk, at)).bytesWritten;
         bytes += chunk.length;
       }
       await file.sync();
     }
-    await rename(temporary, path);
+    if (force) await rename(temporary, path);
+    // Unlike a rename it fails when the name was taken in the meantime.
+    else await link(temporary, path);
+    remove = () => removeFile(path, inode);
+    if (!force) await rm(temporary);
     await using parent = await open(directory, 'r');
     await parent.sync();
-    return bytes;
+    return { bytes, remove };
   } catch (cause) {
     await rm(temporary, { force: true }).catch(() => undefined);
+    await remove?.().catch(() => undefined);
     if (cause instanceof KedgeError) throw cause;
     const code = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
+    if (code === 'EEXIST') throw taken(path, cause);
     const hint = WRITE_HINTS[code];
     throw new KedgeError('KEDGE_IMAGE_WRITE', `cannot write the image ${path}: ${reason(cause)}`, { hint, cause });
   }
+}
+
+/** Removes a file if it is still the one that is meant. */
+async function removeFile(path: string, inode: bigint): Promise<void> {
+  const there = await lstat(path, { bigint: true }).catch(() => undefined);
+  if (there?.ino === inode) await rm(path, { force: true });
 }
 
 /** Reads a file whole. Throws KEDGE_IMAGE_READ. */

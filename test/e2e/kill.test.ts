@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { after, before, beforeEach, describe, test } from 'node:test';
 import { Busy } from '../support/busy.ts';
 import { Capture, TAPS } from '../support/capture.ts';
 import { FIN, RST, readTcp } from '../support/fields.ts';
@@ -18,11 +18,17 @@ import { waitFor } from '../support/wait.ts';
 describe('the agent of a host is killed', { timeout: 300_000 }, () => {
   let hosts: Hosts;
   let peer: PeerDriver;
+  let images: string;
   let image: string;
+  let count = 0;
   before(async () => {
     hosts = await Hosts.up();
     peer = new PeerDriver(hosts.topology);
-    image = join(await privateDirectory(hosts.topology, 'images'), 'guest.kedge');
+    images = await privateDirectory(hosts.topology, 'images');
+  });
+  // A file that is there is not written over.
+  beforeEach(() => {
+    image = join(images, `guest-${(count += 1)}.kedge`);
   });
   after(() => hosts[Symbol.asyncDispose]());
 

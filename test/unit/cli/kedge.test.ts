@@ -275,6 +275,29 @@ describe('kedge', { concurrency: 2 }, () => {
     await kedge('stop', 'kept');
   });
 
+  test('checkpoint: a file that is there is written over only by force, and the guest never stops for it', async () => {
+    await kedge('run', '-d', '--name', 'sealed', 'ticks.wasm');
+    await kedge('run', '-d', '--name', 'second', 'ticks.wasm');
+    assert.equal((await kedge('checkpoint', 'sealed', '-o', 'there.kedge')).code, 0);
+    const image = readFileSync(file('there.kedge'));
+    const known = () => hosts.gateway.guests().find(({ name }) => name === 'second');
+    // Not even the agent is asked.
+    for (const how of [[], ['--leave-running'], ['--agent', file('nobody.sock')]]) {
+      const { code, stdout, stderr } = await kedge('checkpoint', 'second', ...how, '-o', 'there.kedge');
+      assert.deepEqual([code, stdout], [1, '']);
+      assert.match(stderr, /^kedge: KEDGE_IMAGE_EXISTS: there\.kedge .*\n {2}hint: name another file, or --force/);
+      assert.deepEqual(readFileSync(file('there.kedge')), image);
+      assert.equal(known()?.state, 'running');
+    }
+    const restored = await kedge('restore', '-d', 'there.kedge');
+    assert.equal(restored.code, 0, restored.stderr);
+    assert.equal((await kedge('checkpoint', 'second', '--force', '-o', 'there.kedge')).code, 0);
+    assert.match((await kedge('inspect', 'there.kedge')).stdout, /^guest +second \(/);
+    await kedge('restore', '-d', 'there.kedge');
+    await kedge('stop', 'second');
+    await kedge('stop', 'sealed');
+  });
+
   test('restore and inspect: images that are none', async () => {
     await kedge('run', '-d', '--name', 'sample', 'ticks.wasm');
     await kedge('checkpoint', 'sample', '-o', 'sample.kedge');

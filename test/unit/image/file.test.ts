@@ -1,10 +1,19 @@
 import assert from 'node:assert/strict';
-import { chmodSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import { KedgeError } from '../../../src/errors.ts';
-import { readImageFile, writeImageFile } from '../../../src/image/file.ts';
+import { mustBeNewFile, readImageFile, writeImageFile } from '../../../src/image/file.ts';
 
 let directory = '';
 let path = '';
@@ -19,9 +28,11 @@ afterEach(() => {
 });
 
 const old = Buffer.from('what was there before');
+const keep = { force: false };
+const replace = { force: true };
 
 test('an image is written whole, for its owner only', async () => {
-  assert.equal(await writeImageFile(path, [Buffer.from('one '), Buffer.from('two')]), 7);
+  assert.equal((await writeImageFile(path, [Buffer.from('one '), Buffer.from('two')], keep)).bytes, 7);
   assert.equal(Buffer.from(await readImageFile(path)).toString(), 'one two');
   assert.equal(statSync(path).mode & 0o777, 0o600);
   assert.deepEqual(readdirSync(directory), ['guest.kedge']);
@@ -34,20 +45,48 @@ test('a source that breaks off leaves what was there, and nothing else', async (
     await Promise.resolve();
     throw new KedgeError('KEDGE_LINK_BROKEN', 'gone');
   }
-  await assert.rejects(writeImageFile(path, broken()), { code: 'KEDGE_LINK_BROKEN' });
+  await assert.rejects(writeImageFile(path, broken(), replace), { code: 'KEDGE_LINK_BROKEN' });
   assert.deepEqual(await readImageFile(path), new Uint8Array(old));
   assert.deepEqual(readdirSync(directory), ['guest.kedge']);
 });
 
+test('a file that is there is kept: it may be all that is left of a guest', async () => {
+  await mustBeNewFile(path);
+  symlinkSync('nowhere', join(directory, 'link'));
+  writeFileSync(path, old);
+  for (const name of [path, join(directory, 'link')]) {
+    const refused = { code: 'KEDGE_IMAGE_EXISTS', hint: /name another file, or --force/ };
+    await assert.rejects(mustBeNewFile(name), refused);
+    await assert.rejects(writeImageFile(name, [Buffer.from('new')], keep), refused);
+  }
+  assert.deepEqual(readFileSync(path), old);
+  assert.deepEqual(readdirSync(directory).toSorted(), ['guest.kedge', 'link']);
+  await writeImageFile(path, [Buffer.from('new')], replace);
+  assert.equal(readFileSync(path, 'utf8'), 'new');
+  assert.equal(statSync(path).mode & 0o777, 0o600);
+});
+
+test('an image is removed again, but not one that took its name', async () => {
+  const first = await writeImageFile(path, [Buffer.from('first')], keep);
+  await first.remove();
+  assert.deepEqual(readdirSync(directory), []);
+  await first.remove();
+  const second = await writeImageFile(path, [Buffer.from('second')], keep);
+  await writeImageFile(path, [Buffer.from('third')], replace);
+  await second.remove();
+  assert.equal(readFileSync(path, 'utf8'), 'third');
+});
+
 test('a place that takes no file has a code and a hint', async () => {
   writeFileSync(path, old);
-  await assert.rejects(writeImageFile(join(directory, 'missing', 'x'), [old]), {
+  await assert.rejects(writeImageFile(join(directory, 'missing', 'x'), [old], keep), {
     code: 'KEDGE_IMAGE_WRITE',
     hint: /make it first/,
   });
-  await assert.rejects(writeImageFile(join(path, 'x'), [old]), { code: 'KEDGE_IMAGE_WRITE' });
+  await assert.rejects(writeImageFile(join(path, 'x'), [old], keep), { code: 'KEDGE_IMAGE_WRITE' });
   // The rename fails, after everything was written.
-  await assert.rejects(writeImageFile(directory, [old]), { code: 'KEDGE_IMAGE_WRITE' });
+  await assert.rejects(writeImageFile(directory, [old], replace), { code: 'KEDGE_IMAGE_WRITE', hint: /name a file/ });
+  await assert.rejects(mustBeNewFile(directory), { code: 'KEDGE_IMAGE_WRITE', hint: /name a file/ });
   assert.deepEqual(readdirSync(directory), ['guest.kedge']);
 });
 
