@@ -18,10 +18,11 @@ import { identityOf } from './cut.ts';
 import { GuestList } from './guests.ts';
 import type { Code, Identity } from './kept.ts';
 import { Kept, Log } from './kept.ts';
+import type { Limits } from './limits.ts';
+import { LIMITS } from './limits.ts';
 import type { GuestInfo, Incoming, MoveResult, RestoreOptions, RunSpec } from './protocol.ts';
 import type { Registry } from './registry.ts';
-import type { MoveLimits } from './source.ts';
-import { MOVE_LIMITS, move } from './source.ts';
+import { move } from './source.ts';
 import { StageRunner } from './stages.ts';
 import type { StageTime } from './stages.ts';
 import { fill, takeOver } from './target.ts';
@@ -42,7 +43,7 @@ export type AgentOptions = {
    * taken from a move or an image: it would name any path that this agent can read.
    */
   readonly directories: ReadonlyMap<string, string>;
-  readonly limits?: MoveLimits;
+  readonly limits?: Limits;
   readonly warn: (what: string) => void;
 };
 
@@ -84,6 +85,11 @@ export class Agent {
     this.#options = options;
     this.#gateway = options.gateway;
     this.#spare.refill();
+  }
+
+  /** How long it waits for the other end of a hand-over. */
+  get limits(): Limits {
+    return this.#options.limits ?? LIMITS;
   }
 
   list(): GuestInfo[] {
@@ -264,8 +270,8 @@ export class Agent {
 
   /** Hands a guest over, to be executed by another engine if one is named. */
   move(name: string, target: string, engine?: string): Promise<MoveResult> {
-    const { transport, limits = MOVE_LIMITS } = this.#options;
-    return move(this.find(name), target, { transport, gateway: this.#gateway, limits, engine });
+    const { transport } = this.#options;
+    return move(this.find(name), target, { transport, gateway: this.#gateway, limits: this.limits, engine });
   }
 
   /** Makes ready for a guest that another agent will send. */

@@ -1,4 +1,5 @@
 /** How the command line and other users speak to an agent. Each call is a link of its own; all failures are KedgeErrors. */
+import { withHint } from '../errors.ts';
 import type { GuestInfo, MoveResult, RestoreOptions, RunSpec } from './protocol.ts';
 import { errorMessage, expect } from './protocol.ts';
 import type { Link } from './transport.ts';
@@ -7,6 +8,8 @@ import { unixTransport } from './transport.ts';
 /** How the guest of an image is continued. Engine and policy are those of the image unless they are given. */
 /** Where an agent listens unless told otherwise. */
 export const DEFAULT_AGENT_SOCKET = '/run/kedge/agent.sock';
+
+const NOT_WHOLE = 'no image was written; unless its agent has died, the guest goes on: kedge ps';
 
 export class AgentClient {
   readonly #socket: string;
@@ -85,7 +88,9 @@ export class AgentClient {
     write: (chunks: AsyncIterable<Uint8Array>) => Promise<void>,
   ): Promise<{ readonly bytes: number }> {
     return this.#ask({ type: 'checkpoint', name, leaveRunning }, [], async (link) => {
-      const { payload } = await expect(link, 'image');
+      const { payload } = await expect(link, 'image').catch((error: unknown) => {
+        throw withHint(error, 'KEDGE_LINK_BROKEN', NOT_WHOLE);
+      });
       try {
         await write(once(payload));
       } catch (error) {

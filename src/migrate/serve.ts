@@ -2,9 +2,10 @@
 import { KedgeError } from '../errors.ts';
 import type { Agent } from './agent.ts';
 import type { Kept } from './kept.ts';
+import { STORE_BYTES } from './limits.ts';
 import type { Request } from './protocol.ts';
 import { errorMessage, expect, readRequest } from './protocol.ts';
-import { MOVE_VERSION } from './stages.ts';
+import { MOVE_VERSION, within } from './stages.ts';
 import type { Link } from './transport.ts';
 
 /** Serves a link until it is closed. Never throws: what goes wrong is the caller's answer. */
@@ -36,15 +37,34 @@ async function answer(agent: Agent, link: Link, request: Request, payload: Uint8
     case 'migrate':
       return await link.send({ type: 'moved', result: await agent.move(request.name, request.to, request.engine) });
     case 'checkpoint':
-      await agent.checkpoint(request.name, request.leaveRunning, async (image) => {
-        await link.send({ type: 'image' }, image);
-        await expect(link, 'written');
-      });
-      return await link.send({ type: 'done' });
+      return await checkpoint(agent, link, request);
     case 'restore':
       return await link.send({ type: 'guest', guest: await agent.restore(payload, request) });
     case 'receive':
       return await receive(agent, link, request, payload);
+  }
+}
+
+/** Whoever stores the image may be stopped, or gone: the guest does not stand still for it for ever. */
+async function checkpoint(
+  agent: Agent,
+  link: Link,
+  { name, leaveRunning }: Extract<Request, { type: 'checkpoint' }>,
+): Promise<void> {
+  const { stall, store } = agent.limits;
+  try {
+    await agent.checkpoint(name, leaveRunning, async (image) => {
+      await link.send({ type: 'image' }, image, stall);
+      const bytes = image.reduce((sum, part) => sum + part.length, 0);
+      const limit = store * Math.max(1, Math.ceil(bytes / STORE_BYTES));
+      await within(limit, 'storing the image', expect(link, 'written'));
+    });
+    await link.send({ type: 'done' });
+  } catch (error) {
+    await link.send(errorMessage(error));
+    // Left to the other end to close: one that only now says that the image is written is to find this answer, and no broken link,
+    // which would mean that the agent has died.
+    await link.closed;
   }
 }
 

@@ -3,27 +3,16 @@ import type { GatewayClient } from '../gateway/admin/client.ts';
 import { encodeImage } from '../image/writer.ts';
 import { cut, giveBack, manifestOf } from './cut.ts';
 import type { Kept } from './kept.ts';
+import type { Limits } from './limits.ts';
 import type { MoveResult } from './protocol.ts';
 import { expect } from './protocol.ts';
 import { MOVE_VERSION, StageRunner, within } from './stages.ts';
 import type { Link, Transport } from './transport.ts';
 
-/** How long a target may be silent, milliseconds. A guest that waits for one stands still. */
-export type MoveLimits = {
-  /** To compile the module and start a thread. The guest still runs. */
-  readonly prepare: number;
-  /** While it takes the image in, without progress. */
-  readonly stall: number;
-  /** From the whole image to its commit. */
-  readonly commit: number;
-};
-
-export const MOVE_LIMITS: MoveLimits = { prepare: 60_000, stall: 10_000, commit: 30_000 };
-
 export type MoveOptions = {
   readonly transport: Transport;
   readonly gateway: GatewayClient;
-  readonly limits: MoveLimits;
+  readonly limits: Limits;
   /** What executes the guest on the target; its engine here unless given. */
   readonly engine?: string | undefined;
 };

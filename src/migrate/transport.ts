@@ -104,7 +104,11 @@ class SocketLink implements Link {
   async #stalling(written: Promise<void>, stallMs: number): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
     const stalled = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(broken(new Error(`it took nothing for ${stallMs} ms`))), stallMs);
+      timer = setTimeout(() => {
+        reject(broken(new Error(`it took nothing for ${stallMs} ms`)));
+        // What came next would be taken for the rest of this message.
+        this.#socket.destroy();
+      }, stallMs);
     });
     try {
       await Promise.race([written, stalled]);

@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import { GatewayClient } from '../../../src/gateway/admin/client.ts';
 import { Agent } from '../../../src/migrate/agent.ts';
 import { AgentClient } from '../../../src/migrate/client.ts';
+import type { Limits } from '../../../src/migrate/limits.ts';
+import { LIMITS } from '../../../src/migrate/limits.ts';
 import type { GuestInfo, RunSpec } from '../../../src/migrate/protocol.ts';
 import { noRegistry } from '../../../src/migrate/registry.ts';
 import { serve } from '../../../src/migrate/serve.ts';
@@ -100,6 +102,7 @@ export class Hosts {
   static async start(
     transport: Transport = unixTransport,
     directories: ReadonlyMap<string, string> = new Map(),
+    limits: Limits = LIMITS,
   ): Promise<Hosts> {
     const gateway = await FakeGateway.start();
     const closing: (() => Promise<void>)[] = [];
@@ -107,7 +110,7 @@ export class Hosts {
       const warnings: string[] = [];
       const client = new GatewayClient(gateway.socket);
       const warn = (what: string): void => void warnings.push(what);
-      const agent = new Agent({ gateway: client, leg, transport, registry: noRegistry, directories, warn });
+      const agent = new Agent({ gateway: client, leg, transport, registry: noRegistry, directories, limits, warn });
       const socket = gateway.path(`${leg}.sock`);
       const listener: Listener = await unixTransport.listen(socket, (link) => void serve(agent, link));
       closing.push(async () => {

@@ -1,0 +1,79 @@
+/** Whoever stores an image may be stopped in the middle of it: the guest does not stand still for that longer than the limits say. */
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { after, before, describe, test } from 'node:test';
+import { encode } from 'cborg';
+import { LIMITS } from '../../../src/migrate/limits.ts';
+import { waitFor } from '../../support/wait.ts';
+import { Hosts, lines, spec, ticker } from './agents.ts';
+
+/** A module with `size` bytes that do not compress, in a section that nobody reads. */
+function padded(module: Uint8Array, size: number): Uint8Array {
+  const body = Buffer.concat([Buffer.from([1, 0x78]), randomBytes(size)]);
+  const length: number[] = [];
+  for (let rest = body.length; ; rest >>>= 7) {
+    length.push(rest > 0x7f ? (rest & 0x7f) | 0x80 : rest);
+    if (rest <= 0x7f) break;
+  }
+  return Buffer.concat([module, Buffer.from([0, ...length]), body]);
+}
+
+describe('a checkpoint whose command is stopped', () => {
+  let hosts: Hosts;
+  before(async () => {
+    hosts = await Hosts.start(undefined, undefined, { ...LIMITS, stall: 200, store: 200 });
+  });
+  after(() => hosts[Symbol.asyncDispose]());
+
+  const state = (name: string) => hosts.gateway.guests().find((guest) => guest.name === name)?.state;
+
+  /** The guest stands still, or has done so. */
+  async function stands(): Promise<void> {
+    await waitFor(() => hosts.gateway.calls.includes('export'), { what: 'the guest to stand still' });
+    hosts.gateway.calls.length = 0;
+  }
+
+  /** The guest runs, and prints more than it had. */
+  async function goesOn(name: string): Promise<void> {
+    await waitFor(() => state(name) === 'running', { what: 'the guest to go on' });
+    const had = (await lines(hosts.a, name, 1)).length;
+    await lines(hosts.a, name, had + 2);
+  }
+
+  test('before the image is safe', async () => {
+    await hosts.a.client.run(spec({ name: 'waits' }), ticker());
+    await lines(hosts.a, 'waits', 1);
+    const resumed = Promise.withResolvers<void>();
+    const checkpoint = hosts.a.client.checkpoint('waits', false, () => resumed.promise);
+    // It says at last that the file is there, and hears that it must not be.
+    const refused = assert.rejects(checkpoint, { code: 'KEDGE_STAGE_TIMEOUT', message: /stage write: storing/ });
+    await stands();
+    await goesOn('waits');
+    resumed.resolve();
+    await refused;
+    assert.equal(state('waits'), 'running');
+    await hosts.a.client.stop('waits');
+  });
+
+  test('while the image is on its way', async () => {
+    await hosts.a.client.run(spec({ name: 'large' }), padded(ticker(), 4 * 1024 * 1024));
+    await lines(hosts.a, 'large', 1);
+    // Takes nothing.
+    const socket = connect(hosts.a.socket);
+    await once(socket, 'connect');
+    socket.pause();
+    const record = encode({ type: 'checkpoint', name: 'large', leaveRunning: false });
+    const prefix = Buffer.alloc(12);
+    prefix.writeUInt32LE(record.length, 0);
+    socket.write(Buffer.concat([prefix, record]));
+    await stands();
+    await goesOn('large');
+    // What it finds when it goes on ends within the image.
+    socket.resume();
+    await once(socket, 'close');
+    assert.ok(socket.bytesRead < 4 * 1024 * 1024);
+    await hosts.a.client.stop('large');
+  });
+});
