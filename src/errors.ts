@@ -93,7 +93,7 @@ export const ERROR_CODES = {
   KEDGE_AGENT_RUNNING: 'an agent already listens there',
   KEDGE_AGENT_PROTOCOL: 'the other end does not speak as this version does',
   KEDGE_LINK_BROKEN: 'a connection between agents broke',
-  KEDGE_MOVE_VERSION: 'the other agent knows no version of the hand-over that this one knows',
+  KEDGE_MOVE_VERSION: 'the two agents speak different versions of the hand-over',
   KEDGE_STAGE_TIMEOUT: 'a stage of a move took too long',
   KEDGE_GUEST_ADDRESS: 'not a usable address for a guest',
   KEDGE_IMAGE_NO_CLAIM: 'the image was taken while the guest went on running',

@@ -88,11 +88,14 @@ async function receive(
   request: Extract<Request, { type: 'receive' }>,
   module: Uint8Array,
 ): Promise<void> {
-  if (request.version !== MOVE_VERSION)
+  if (request.version !== MOVE_VERSION) {
+    const older = request.version < MOVE_VERSION ? 'source' : 'target';
     throw new KedgeError(
       'KEDGE_MOVE_VERSION',
-      `this agent speaks version ${MOVE_VERSION} of the hand-over, not ${request.version}`,
+      `the source speaks version ${request.version} of the hand-over, the target version ${MOVE_VERSION}`,
+      { hint: `update the older agent, the ${older}: both must speak the same version` },
     );
+  }
   const incoming = await agent.prepare(request.guest, module);
   try {
     await link.send({ type: 'prepared' });

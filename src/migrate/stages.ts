@@ -1,6 +1,7 @@
 /**
- * A move as a table: versions, each an ordered list of named stages of the source and of the target. Both agents speak the highest
- * version both know; errors, timings and faults of tests name stages.
+ * A move as a table: versions, each an ordered list of named stages of the source and of the target. Both agents must know the same
+ * one: the source names its version when it announces a guest, and a target of another refuses before the guest stops. Errors,
+ * timings and faults of tests name stages.
  */
 import { KedgeError } from '../errors.ts';
 import { injectFault } from './faults.ts';

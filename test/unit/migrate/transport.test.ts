@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { statSync } from 'node:fs';
 import { connect } from 'node:net';
 import { after, before, describe, test } from 'node:test';
-import { readRequest } from '../../../src/migrate/protocol.ts';
+import { expect, readRequest } from '../../../src/migrate/protocol.ts';
+import { MOVE_VERSION } from '../../../src/migrate/stages.ts';
 import { unixTransport } from '../../../src/migrate/transport.ts';
 import { Hosts } from './agents.ts';
 
@@ -72,6 +74,37 @@ describe('a link', () => {
       socket.resume();
       await once(socket, 'close');
       assert.deepEqual(await hosts.a.client.list(), []);
+    }
+  });
+
+  test('an agent of another version is refused, and which one to update is said', async () => {
+    const guest = {
+      id: randomUUID(),
+      name: 'newer',
+      address: '127.77.0.1',
+      epoch: 1,
+      engine: 'v8',
+      policy: 'loop',
+      publish: [],
+      dirs: [],
+      env: {},
+      moduleName: 'guest.wasm',
+      moduleHash: '',
+      args: [],
+      startedAt: new Date(0).toISOString(),
+    };
+    for (const [version, older] of [
+      [MOVE_VERSION + 1, 'target'],
+      [MOVE_VERSION - 1, 'source'],
+    ] as const) {
+      const link = await unixTransport.connect(hosts.a.socket);
+      await link.send({ type: 'receive', version, guest });
+      await assert.rejects(expect(link, 'prepared'), {
+        code: 'KEDGE_MOVE_VERSION',
+        message: new RegExp(`source speaks version ${version} .*target version ${MOVE_VERSION}`, 'u'),
+        hint: new RegExp(`update the older agent, the ${older}`, 'u'),
+      });
+      link.close();
     }
   });
 
