@@ -80,7 +80,9 @@ export class Verbs {
     }
     const slot = guests.add(args.id, args.name, address, leg);
     if (slot === undefined)
-      throw new KedgeError('KEDGE_GUESTS_FULL', 'the gateway holds as many guests as it has room for');
+      throw new KedgeError('KEDGE_GUESTS_FULL', 'the gateway holds as many guests as it has room for', {
+        hint: 'stop one, or give up one that nobody will continue: gateway guests list, gateway guests rm',
+      });
     for (const p of args.publish) ports.publish(p.proto === 'udp' ? UDP : TCP, p.outsidePort, slot, p.guestPort);
     return { guest: guestSummary(this.#ctx.arena, this.#legs, slot, args.publish, 0) };
   }

@@ -87,7 +87,7 @@ export class Agent {
     this.#spare.refill();
   }
 
-  /** How long it waits for the other end of a hand-over. */
+  /** How long it waits for its guests, and for the other end of a hand-over. */
   get limits(): Limits {
     return this.#options.limits ?? LIMITS;
   }
@@ -156,6 +156,7 @@ export class Agent {
       preopens: identity.dirs.map(({ host, guest: name }) => ({ guestPath: name, hostPath: host })),
       onLog: (stream, bytes) => log.add({ stream, bytes }),
       onState: () => undefined,
+      stopLimit: this.limits.stop,
     });
     return new Kept(identity, code, guest, log);
   }

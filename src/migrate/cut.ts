@@ -4,7 +4,8 @@
  */
 import type { GatewayClient } from '../gateway/admin/client.ts';
 import type { ExportedFlow } from '../gateway/admin/schema.ts';
-import { KedgeError } from '../errors.ts';
+import type { Policy } from '../engine/engine.ts';
+import { KedgeError, withHint } from '../errors.ts';
 import type { SavedGuest } from '../guest/protocol.ts';
 import { VERSION } from '../version.ts';
 import type { Manifest } from '../image/manifest.ts';
@@ -16,6 +17,15 @@ import type { StageRunner } from './stages.ts';
 const DRAINS = 50;
 /** How long between two questions to a gateway that does not answer, milliseconds. */
 const RETRY = 500;
+
+const UNSETTLED =
+  'the guest goes on here: try again; if it never settles, see whether the agent has the --leg of this host';
+
+/** What to do about a guest that reached no stable point in time: it has more of them under another policy. */
+function unstoppable(policy: Policy): string {
+  if (policy === 'loop-all' || policy === 'instruction') return 'it goes on: try again when its host is less busy';
+  return `it goes on, with --points ${policy}: try again, or run it with --points ${policy === 'loop' ? 'loop-all' : 'loop'}`;
+}
 
 export type Cut = { readonly saved: SavedGuest; readonly flows: readonly ExportedFlow[] };
 
@@ -32,7 +42,9 @@ export async function cut(
   const { id, epoch, name } = identity;
   await stages.run('check', () => gateway.check(id, { epoch }));
   await stages.run('stop', async () => {
-    await guest.stop();
+    await guest.stop().catch((error: unknown) => {
+      throw withHint(error, 'KEDGE_GUEST_UNSTOPPABLE', unstoppable(identity.policy));
+    });
     if (guest.state.name === 'ended') throw new KedgeError('KEDGE_GUEST_ENDED', `guest ${name} ended just now`);
   });
   try {
@@ -53,7 +65,7 @@ async function drain({ guest, identity }: Kept, gateway: GatewayClient): Promise
     const { connections } = await guest.drain();
     const exported = await gateway.export(id, { epoch, sockets: [...connections] });
     if (exported.settled) return exported.flows;
-    if (drains === DRAINS) throw new KedgeError('KEDGE_UNSETTLED', exported.reasons.join('; '));
+    if (drains === DRAINS) throw new KedgeError('KEDGE_UNSETTLED', exported.reasons.join('; '), UNSETTLED);
   }
 }
 

@@ -1,5 +1,7 @@
-/** How long an agent waits for others while a guest is handed over, milliseconds. A guest that waits for one stands still. */
+/** How long an agent waits while a guest is handed over, milliseconds. A guest that waits for others stands still. */
 export type Limits = {
+  /** For the guest to reach a stable point. It runs until it does. */
+  readonly stop: number;
   /** For a target to compile the module and start a thread. The guest still runs. */
   readonly prepare: number;
   /** While the other end takes an image in, without progress. */
@@ -10,7 +12,7 @@ export type Limits = {
   readonly store: number;
 };
 
-export const LIMITS: Limits = { prepare: 60_000, stall: 10_000, commit: 30_000, store: 30_000 };
+export const LIMITS: Limits = { stop: 10_000, prepare: 60_000, stall: 10_000, commit: 30_000, store: 30_000 };
 
 /** So slow a disk is waited for: 128 MiB in each `store`. */
 export const STORE_BYTES = 128 * 1024 * 1024;

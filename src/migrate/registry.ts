@@ -16,6 +16,18 @@ export interface Registry {
 /** For an agent without a state directory. */
 export const noRegistry: Registry = { add: () => undefined, remove: () => undefined, left: [] };
 
+const ANOTHER = 'give the agent a directory of its own: kedge agent --state-dir DIRECTORY';
+const HINTS: Readonly<Record<string, string>> = {
+  ENOSPC: 'the disk is full: make room',
+  EDQUOT: 'the quota is used up: make room',
+  EACCES: `the agent's user may not write there: ${ANOTHER}`,
+  EROFS: `the file system is read-only: ${ANOTHER}`,
+};
+
+function notJson(file: string): string {
+  return `${file} is damaged: remove it, and give up guests that are left: gateway guests list, gateway guests rm`;
+}
+
 /** Throws KEDGE_AGENT_STATE when the directory cannot be used; so do `add` and `remove` later, for a disk that is full. */
 export function fileRegistry(directory: string): Registry {
   const file = join(directory, 'guests.json');
@@ -23,7 +35,12 @@ export function fileRegistry(directory: string): Registry {
     try {
       return work();
     } catch (cause) {
+      const hint =
+        cause instanceof SyntaxError
+          ? notJson(file)
+          : HINTS[cause instanceof Error && 'code' in cause ? String(cause.code) : ''];
       throw new KedgeError('KEDGE_AGENT_STATE', `the state directory ${directory} cannot be used: ${String(cause)}`, {
+        hint: hint ?? ANOTHER,
         cause,
       });
     }

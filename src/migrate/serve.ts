@@ -8,6 +8,9 @@ import { errorMessage, expect, readRequest } from './protocol.ts';
 import { MOVE_VERSION, within } from './stages.ts';
 import type { Link } from './transport.ts';
 
+const NOT_STORED =
+  'the guest goes on, and no image is left: name a file on a faster disk, and do not stop the command meanwhile';
+
 /** Serves a link until it is closed. Never throws: what goes wrong is the caller's answer. */
 export async function serve(agent: Agent, link: Link): Promise<void> {
   try {
@@ -57,7 +60,7 @@ async function checkpoint(
       await link.send({ type: 'image' }, image, stall);
       const bytes = image.reduce((sum, part) => sum + part.length, 0);
       const limit = store * Math.max(1, Math.ceil(bytes / STORE_BYTES));
-      await within(limit, 'storing the image', expect(link, 'written'));
+      await within(limit, 'storing the image', NOT_STORED, expect(link, 'written'));
     });
     await link.send({ type: 'done' });
   } catch (error) {

@@ -9,6 +9,9 @@ import { expect } from './protocol.ts';
 import { MOVE_VERSION, StageRunner, within } from './stages.ts';
 import type { Link, Transport } from './transport.ts';
 
+const SLOW_TARGET =
+  'the guest goes on here: see whether the target is busy or hangs (kedge ps --agent SOCKET), and try again';
+
 export type MoveOptions = {
   readonly transport: Transport;
   readonly gateway: GatewayClient;
@@ -50,14 +53,14 @@ async function handOver(
       [code.module],
       limits.stall,
     );
-    await within(limits.prepare, 'making ready on the target', expect(link, 'prepared'));
+    await within(limits.prepare, 'making ready on the target', SLOW_TARGET, expect(link, 'prepared'));
   });
   const { saved, flows } = await cut(kept, gateway, stages);
   try {
     await stages.run('send', async () => {
       const image = await encodeImage({ ...saved, manifest: manifestOf(identity, code.module, saved, true), flows });
       await link.send({ type: 'image' }, image, limits.stall);
-      const committed = await within(limits.commit, 'the commit of the target', expect(link, 'committed'));
+      const committed = await within(limits.commit, 'the commit of the target', SLOW_TARGET, expect(link, 'committed'));
       stages.times.push(...committed.stages);
     });
     kept.leave(fate);

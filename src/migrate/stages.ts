@@ -74,11 +74,14 @@ export class StageRunner<R extends Role> {
   }
 }
 
-/** Rejects with KEDGE_STAGE_TIMEOUT when the work takes longer. The work itself goes on. */
-export async function within<T>(ms: number, what: string, work: Promise<T>): Promise<T> {
+/** Rejects with KEDGE_STAGE_TIMEOUT and the hint when the work takes longer. The work itself goes on. */
+export async function within<T>(ms: number, what: string, hint: string, work: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const limit = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new KedgeError('KEDGE_STAGE_TIMEOUT', `${what} took longer than ${ms} ms`)), ms);
+    timer = setTimeout(
+      () => reject(new KedgeError('KEDGE_STAGE_TIMEOUT', `${what} took longer than ${ms} ms`, hint)),
+      ms,
+    );
   });
   try {
     return await Promise.race([work, limit]);

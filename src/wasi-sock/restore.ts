@@ -11,7 +11,7 @@
  * A failure closes everything that was opened, by RST, and says which connection it was.
  */
 import { KedgeError } from '../errors.ts';
-import { ERRNO, POLL, errnoName } from '../native.ts';
+import { ERRNO, POLL } from '../native.ts';
 import type { SocketFd } from '../native.ts';
 import { formatIpv4 } from '../rewrite/numbers.ts';
 import { connectionKey, formatAddress, socketAddress } from './address.ts';
@@ -23,6 +23,7 @@ import type { WasiErrno } from './errno.ts';
 import type { Datagram, SocketHandle, TcpState } from './handle.ts';
 import { applyOptions, defaultOptions, setKernelReuse } from './options.ts';
 import type { GuestOptions, IntOptionName } from './options.ts';
+import { INTERRUPTED, bindError, connectError, openError } from './restore-errors.ts';
 import { formatSaved, indexFlows } from './save.ts';
 import type { FlowReport, Flows } from './save.ts';
 import type { SavedAddress, SavedOptions, SavedSocket, SavedSockets, SavedStream, SavedTcpState } from './saved.ts';
@@ -108,7 +109,7 @@ class Restoring {
     if (local !== undefined) this.#bind(fd, local);
     if (remote !== undefined) {
       const result = this.#core.native.sockConnectStart(fd, remote.address, remote.port);
-      if (result < 0) throw connectError(local ?? remote, remote, errnoName(result));
+      if (result < 0) throw connectError(local ?? remote, remote, result);
     }
     const queue: Datagram[] = saved.queue.map(({ from, bytes }) => ({ from: live(from), bytes }));
     return {
@@ -209,7 +210,7 @@ class Restoring {
   #open(transport: 'tcp' | 'udp', options: GuestOptions): SocketFd {
     const { native } = this.#core;
     const fd = native.sockOpen(transport === 'tcp');
-    if (fd < 0) throw new KedgeError('KEDGE_RESTORE_BIND', `no socket could be opened: ${errnoName(fd)}`);
+    if (fd < 0) throw openError(fd);
     this.#opened.push(fd as SocketFd);
     applyOptions(native, transport, fd as SocketFd, options);
     return fd as SocketFd;
@@ -224,12 +225,7 @@ class Restoring {
 
   #bind(fd: SocketFd, local: SocketAddress): void {
     const result = this.#core.native.sockBind(fd, local.address, local.port);
-    if (result >= 0) return;
-    const hint =
-      result === -ERRNO.EADDRNOTAVAIL
-        ? { hint: 'the guest pool is not local to this host: ip route add local POOL dev lo' }
-        : {};
-    throw new KedgeError('KEDGE_RESTORE_BIND', `cannot bind ${formatAddress(local)}: ${errnoName(result)}`, hint);
+    if (result < 0) throw bindError('bind', local, result);
   }
 
   /** The saved address as one of this guest. Without flows the guest may have another. */
@@ -244,9 +240,7 @@ class Restoring {
   #listen(): void {
     for (const { fd, local, backlog } of this.#listeners) {
       const result = this.#core.native.sockListen(fd, backlog);
-      if (result < 0) {
-        throw new KedgeError('KEDGE_RESTORE_BIND', `cannot listen at ${formatAddress(local)}: ${errnoName(result)}`);
-      }
+      if (result < 0) throw bindError('listen at', local, result);
     }
   }
 
@@ -256,7 +250,7 @@ class Restoring {
     for (const connect of this.#connects) {
       const { fd, local, remote, awaited } = connect;
       const result = native.sockConnectStart(fd, remote.address, remote.port);
-      if (result < 0 && result !== -ERRNO.EINPROGRESS && awaited) throw connectError(local, remote, errnoName(result));
+      if (result < 0 && result !== -ERRNO.EINPROGRESS && awaited) throw connectError(local, remote, result);
       if (awaited && result !== 0) waiting.add(connect);
     }
     this.#await(waiting, timeoutMs);
@@ -270,7 +264,7 @@ class Restoring {
       const set = new Int32Array(list.flatMap(({ fd }) => [fd, POLL.OUT, 0]));
       const ready = native.pollMany(set, list.length, wakeFd, this.#core.remaining(deadline));
       if (ready <= 0) {
-        const why = ready === 0 ? `no answer within ${timeoutMs} ms` : 'interrupted';
+        const why = ready === 0 ? `no answer within ${timeoutMs} ms` : INTERRUPTED;
         const [first] = list;
         if (first !== undefined) throw connectError(first.local, first.remote, why);
       }
@@ -285,15 +279,8 @@ class Restoring {
     const result = native.sockConnectWait(fd, wakeFd, 0);
     if (result === 0) return true;
     if (result === -ERRNO.EAGAIN || result === -ERRNO.EINTR) return false;
-    throw connectError(local, remote, errnoName(result));
+    throw connectError(local, remote, result);
   }
-}
-
-function connectError(local: SocketAddress, remote: SocketAddress, why: string): KedgeError {
-  return new KedgeError(
-    'KEDGE_RESTORE_CONNECT',
-    `cannot connect ${formatAddress(local)} to ${formatAddress(remote)}: ${why}`,
-  );
 }
 
 function live({ address, port }: SavedAddress): SocketAddress {

@@ -126,7 +126,9 @@ function restoreDescriptor(
     case 'directory': {
       const preopen = preopens.find((candidate) => candidate.guestPath === entry.preopen);
       if (preopen === undefined) {
-        throw new KedgeError('KEDGE_RESTORE_FILE', `this host gives the guest no directory ${entry.preopen}`);
+        throw new KedgeError('KEDGE_RESTORE_FILE', `this host gives the guest no directory ${entry.preopen}`, {
+          hint: `start the agent with --dir HOST-DIRECTORY:${entry.preopen}`,
+        });
       }
       const host = reopen(entry, preopen, common.rights);
       const place = { preopen, path: entry.path, host };

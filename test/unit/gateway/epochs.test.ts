@@ -252,7 +252,7 @@ test('register refuses what is taken, unknown, or outside of the pool', () => {
     () => {
       for (let i = 2; i < 20; i++) register({ id: `00000000-0000-0000-0000-0000000000${i + 10}`, port: 9090 + i });
     },
-    { code: 'KEDGE_GUESTS_FULL' },
+    { code: 'KEDGE_GUESTS_FULL', hint: /gateway guests rm/ },
   );
 });
 

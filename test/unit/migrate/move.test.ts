@@ -135,7 +135,11 @@ describe('a move', () => {
   test('exports that do not settle at once are drained again, but not for ever', async () => {
     const name = await ticking();
     hosts.gateway.unsettled = 1000;
-    await assert.rejects(hosts.a.client.migrate(name, hosts.b.socket), /an ACK is under way/);
+    await assert.rejects(hosts.a.client.migrate(name, hosts.b.socket), {
+      code: 'KEDGE_UNSETTLED',
+      message: /an ACK is under way/,
+      hint: /try again/,
+    });
     await assertStayed(name);
     hosts.gateway.unsettled = 3;
     await hosts.a.client.migrate(name, hosts.b.socket);

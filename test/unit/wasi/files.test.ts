@@ -264,7 +264,11 @@ test('open files go on where they were, on a host with other directories', () =>
     (hostPath: string, guestPath: string, readOnly = false) =>
     (): unknown =>
       new Bench({ saved, preopens: [{ guestPath, hostPath, readOnly }] });
-  assert.throws(restore(there, '/other'), { code: 'KEDGE_RESTORE_FILE', message: /\/d/u });
+  assert.throws(restore(there, '/other'), {
+    code: 'KEDGE_RESTORE_FILE',
+    message: /\/d/u,
+    hint: /--dir HOST-DIRECTORY:\/d/u,
+  });
   assert.throws(restore(there, '/d', true), { code: 'KEDGE_RESTORE_FILE', message: /\/d\/sub\/log.*read only/u });
   assert.throws(restore(directory.path, '/d'), { code: 'KEDGE_RESTORE_FILE', message: /\/d\/sub\/log/u });
   assert.throws(restore(join(directory.path, 'nowhere'), '/d'), { code: 'KEDGE_RESTORE_FILE' });

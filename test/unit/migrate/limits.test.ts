@@ -1,4 +1,4 @@
-/** Whoever stores an image may be stopped in the middle of it: the guest does not stand still for that longer than the limits say. */
+/** What takes too long: a guest does not stand still for longer than the limits say, whoever it waits for. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -7,7 +7,8 @@ import { after, before, describe, test } from 'node:test';
 import { encode } from 'cborg';
 import { LIMITS } from '../../../src/migrate/limits.ts';
 import { waitFor } from '../../support/wait.ts';
-import { Hosts, lines, spec, ticker } from './agents.ts';
+import { wat } from '../engine/support.ts';
+import { Hosts, lines, listed, spec, ticker } from './agents.ts';
 
 /** A module with `size` bytes that do not compress, in a section that nobody reads. */
 function padded(module: Uint8Array, size: number): Uint8Array {
@@ -20,10 +21,10 @@ function padded(module: Uint8Array, size: number): Uint8Array {
   return Buffer.concat([module, Buffer.from([0, ...length]), body]);
 }
 
-describe('a checkpoint whose command is stopped', () => {
+describe('limits', () => {
   let hosts: Hosts;
   before(async () => {
-    hosts = await Hosts.start(undefined, undefined, { ...LIMITS, stall: 200, store: 200 });
+    hosts = await Hosts.start(undefined, undefined, { ...LIMITS, stop: 500, stall: 200, store: 200 });
   });
   after(() => hosts[Symbol.asyncDispose]());
 
@@ -42,13 +43,17 @@ describe('a checkpoint whose command is stopped', () => {
     await lines(hosts.a, name, had + 2);
   }
 
-  test('before the image is safe', async () => {
+  test('a command that is stopped before the image is safe', async () => {
     await hosts.a.client.run(spec({ name: 'waits' }), ticker());
     await lines(hosts.a, 'waits', 1);
     const resumed = Promise.withResolvers<void>();
     const checkpoint = hosts.a.client.checkpoint('waits', false, () => resumed.promise);
     // It says at last that the file is there, and hears that it must not be.
-    const refused = assert.rejects(checkpoint, { code: 'KEDGE_STAGE_TIMEOUT', message: /stage write: storing/ });
+    const refused = assert.rejects(checkpoint, {
+      code: 'KEDGE_STAGE_TIMEOUT',
+      message: /stage write: storing/,
+      hint: /faster disk/,
+    });
     await stands();
     await goesOn('waits');
     resumed.resolve();
@@ -57,7 +62,7 @@ describe('a checkpoint whose command is stopped', () => {
     await hosts.a.client.stop('waits');
   });
 
-  test('while the image is on its way', async () => {
+  test('a command that is stopped while it takes the image', async () => {
     await hosts.a.client.run(spec({ name: 'large' }), padded(ticker(), 4 * 1024 * 1024));
     await lines(hosts.a, 'large', 1);
     // Takes nothing.
@@ -75,5 +80,17 @@ describe('a checkpoint whose command is stopped', () => {
     await once(socket, 'close');
     assert.ok(socket.bytesRead < 4 * 1024 * 1024);
     await hosts.a.client.stop('large');
+  });
+
+  test('a guest that reaches no stable point goes on, and the policy that has some is named', async () => {
+    const spins = wat('(module (memory (export "memory") 1) (func (export "_start") (loop $again (br $again))))');
+    await hosts.a.client.run(spec({ name: 'spins', policy: 'call' }), spins);
+    await assert.rejects(hosts.a.client.migrate('spins', hosts.b.socket), {
+      code: 'KEDGE_GUEST_UNSTOPPABLE',
+      message: /source stage stop: /,
+      hint: /with --points call: .*run it with --points loop$/,
+    });
+    assert.equal((await listed(hosts.a, 'spins')).state, 'running');
+    await hosts.a.client.stop('spins');
   });
 });
