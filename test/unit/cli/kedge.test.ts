@@ -138,7 +138,7 @@ describe('kedge', { concurrency: 2 }, () => {
     assert.deepEqual(run, { code: 0, stdout: 'long\n', stderr: '' });
     await lines(hosts.a, 'long', 2);
     const table = (await kedge('ps')).stdout;
-    assert.match(table, /^long +running +127\.77\.[0-9.]+ +8080->80\/tcp +1 /m);
+    assert.match(table, /^long +running +127\.77\.[0-9.]+ +8080->80\/tcp +v8 +1 /m);
     const { guests } = JSON.parse((await kedge('ps', '-o', 'json')).stdout) as { guests: { name: string }[] };
     // Others come and go beside it.
     const long = guests.find(({ name }) => name === 'long');
@@ -166,6 +166,24 @@ describe('kedge', { concurrency: 2 }, () => {
     const json = await kedge('migrate', 'mover', '--to', hosts.a.socket, '-o', 'json', '--agent', hosts.b.socket);
     assert.equal((JSON.parse(json.stdout) as { epoch: number }).epoch, 3);
     await kedge('stop', 'mover');
+  });
+
+  test('ps: the engine is the one that executes the guest now', async () => {
+    const run = await kedge('run', '-d', '--name', 'changer', 'ticks.wasm');
+    assert.equal(run.code, 0, run.stderr);
+    const { code, stderr } = await kedge('migrate', 'changer', '--to', hosts.b.socket, '--engine', 'wamr');
+    assert.deepEqual([code, stderr], [0, '']);
+    const there = ['--agent', hosts.b.socket];
+    assert.match(
+      (await kedge('ps', ...there)).stdout,
+      /^NAME .* ENGINE +EPOCH .*\n(?:.*\n)*changer +running .* wamr +2 /,
+    );
+    const { guests } = JSON.parse((await kedge('ps', '-o', 'json', ...there)).stdout) as {
+      guests: { name: string; engine: string }[];
+    };
+    assert.equal(guests.find(({ name }) => name === 'changer')?.engine, 'wamr');
+    assert.match((await kedge('ps')).stdout, /^changer +gone .* v8 +1 /m);
+    await kedge('stop', 'changer', ...there);
   });
 
   test('migrate: no agent there, and no guest here', async () => {

@@ -68,9 +68,9 @@ test('guests as a table', () => {
   assert.equal(
     text,
     [
-      'NAME  STATE       ADDRESS     PUBLISH                  EPOCH    AGE  MODULE     ID                                    NOTE',
-      'chat  running     100.64.0.1  8080->80/tcp,53->53/udp      3  2m05s  chat.wasm  7d444840-9dc0-11d1-b245-5ffdce74fad2',
-      'old   exited (3)  100.64.0.1  -                            3  2m05s  chat.wasm  7d444840-9dc0-11d1-b245-5ffdce74fad2  why',
+      'NAME  STATE       ADDRESS     PUBLISH                  ENGINE  EPOCH    AGE  MODULE     ID                                    NOTE',
+      'chat  running     100.64.0.1  8080->80/tcp,53->53/udp  v8          3  2m05s  chat.wasm  7d444840-9dc0-11d1-b245-5ffdce74fad2',
+      'old   exited (3)  100.64.0.1  -                        v8          3  2m05s  chat.wasm  7d444840-9dc0-11d1-b245-5ffdce74fad2  why',
       '',
     ].join('\n'),
   );
