@@ -5,7 +5,6 @@ import { errorMessage, expect } from './protocol.ts';
 import type { Link } from './transport.ts';
 import { unixTransport } from './transport.ts';
 
-/** How the guest of an image is continued. Engine and policy are those of the image unless they are given. */
 /** Where an agent listens unless told otherwise. */
 export const DEFAULT_AGENT_SOCKET = '/run/kedge/agent.sock';
 

@@ -57,6 +57,7 @@ export const Incoming = Type.Object({
 });
 export type Incoming = Static<typeof Incoming>;
 
+/** How the guest of an image is continued. Engine and policy are those of the image unless they are given. */
 export const RestoreOptions = Type.Object({
   /** Another guest of the image, whose connections are reset. */
   withoutFlows: Type.Boolean(),

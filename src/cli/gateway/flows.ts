@@ -3,10 +3,11 @@ import type { CommandContext } from '@stricli/core';
 import { buildCommand, buildRouteMap } from '@stricli/core';
 import { FLOW_STATES } from '../../gateway/admin/schema.ts';
 import type { FlowDetail, FlowQuery, FlowSummary } from '../../gateway/admin/schema.ts';
+import { formatAge, formatPairs, toJson } from '../format.ts';
 import type { Column } from '../table.ts';
 import { renderTable } from '../table.ts';
 import type { ConnectFlags, OutputFlags } from './options.ts';
-import { formatAge, formatPairs, outputFlag, socketFlag, toJson, withGateway } from './options.ts';
+import { outputFlag, socketFlag, withGateway } from './options.ts';
 
 type State = FlowSummary['state'];
 

@@ -3,9 +3,10 @@ import type { CommandContext } from '@stricli/core';
 import { buildCommand, buildRouteMap } from '@stricli/core';
 import { KedgeError } from '../../errors.ts';
 import type { GuestSummary } from '../../gateway/admin/schema.ts';
+import { formatPublish, toJson } from '../format.ts';
 import { renderTable } from '../table.ts';
 import type { ConnectFlags, OutputFlags } from './options.ts';
-import { outputFlag, socketFlag, toJson, withGateway } from './options.ts';
+import { outputFlag, socketFlag, withGateway } from './options.ts';
 
 /** The table of `gateway guests list`. */
 export function guestTable(guests: readonly GuestSummary[]): string {
@@ -16,7 +17,7 @@ export function guestTable(guests: readonly GuestSummary[]): string {
     guest.leg,
     String(guest.epoch),
     String(guest.flows),
-    guest.publish.map((p) => `${p.outsidePort}->${p.guestPort}/${p.proto}`).join(',') || '-',
+    formatPublish(guest.publish),
     guest.id,
   ]);
   return renderTable(

@@ -2,9 +2,10 @@
 import type { CommandContext } from '@stricli/core';
 import { buildCommand } from '@stricli/core';
 import type { Status } from '../../gateway/admin/schema.ts';
+import { formatAge, formatPairs, toJson } from '../format.ts';
 import { renderTable } from '../table.ts';
 import type { ConnectFlags, OutputFlags } from './options.ts';
-import { formatAge, formatPairs, outputFlag, socketFlag, toJson, withGateway } from './options.ts';
+import { outputFlag, socketFlag, withGateway } from './options.ts';
 
 /** The text of `gateway status`. */
 export function statusText(status: Status): string {

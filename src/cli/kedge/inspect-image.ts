@@ -15,10 +15,9 @@ import { formatSaved } from '../../wasi-sock/save.ts';
 import type { SavedSocket, SavedStream } from '../../wasi-sock/saved.ts';
 import { parseSavedSockets } from '../../wasi-sock/saved.ts';
 import type { SavedDescriptor } from '../../wasi/saved.ts';
-import { formatPairs, toJson } from '../gateway/options.ts';
+import { formatPairs, formatPublish, toJson } from '../format.ts';
 import { renderTable } from '../table.ts';
 import type { OutputFlags } from './options.ts';
-import { formatPublish } from './options.ts';
 import { describeStack, type StackLine, stackRows } from './inspect-stack.ts';
 
 type Descriptor = { readonly fd: number; readonly kind: string; readonly what: string };

@@ -1,7 +1,7 @@
 /** What `kedge engines` does; apart from its flags, because it loads the engines. */
 import type { CommandContext } from '@stricli/core';
 import { ENGINES } from '../../engine/engines.ts';
-import { toJson } from '../gateway/options.ts';
+import { toJson } from '../format.ts';
 import { renderTable } from '../table.ts';
 import type { OutputFlags } from './options.ts';
 

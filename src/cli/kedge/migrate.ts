@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import type { CommandContext } from '@stricli/core';
 import { buildCommand } from '@stricli/core';
 import type { MoveResult } from '../../migrate/protocol.ts';
-import { formatPairs, toJson } from '../gateway/options.ts';
+import { formatPairs, toJson } from '../format.ts';
 import type { AgentFlags, OutputFlags } from './options.ts';
 import { agentFlag, engineFlag, guestArgument, outputFlag, withAgent } from './options.ts';
 

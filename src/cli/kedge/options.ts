@@ -1,6 +1,6 @@
 /** Flags that several `kedge` commands take, and what they stand for. */
 import { isAbsolute, resolve } from 'node:path';
-import type { GuestInfo, Publish } from '../../migrate/protocol.ts';
+import type { Publish } from '../../migrate/protocol.ts';
 import { POINTS } from '../../migrate/protocol.ts';
 import { AgentClient, DEFAULT_AGENT_SOCKET } from '../../migrate/client.ts';
 
@@ -85,9 +85,4 @@ export function parseVariable(text: string): readonly [name: string, value: stri
   const at = text.indexOf('=');
   if (at < 1) throw new Error(`"${text}" is not NAME=VALUE`);
   return [text.slice(0, at), text.slice(at + 1)];
-}
-
-/** `8080->80/tcp,53->53/udp`, or `-`. */
-export function formatPublish(publish: GuestInfo['publish']): string {
-  return publish.map((p) => `${p.outsidePort}->${p.guestPort}/${p.proto}`).join(',') || '-';
 }

@@ -2,10 +2,10 @@
 import type { CommandContext } from '@stricli/core';
 import { buildCommand } from '@stricli/core';
 import type { GuestInfo } from '../../migrate/protocol.ts';
+import { formatAge, formatPublish, toJson } from '../format.ts';
 import { renderTable } from '../table.ts';
-import { formatAge, toJson } from '../gateway/options.ts';
 import type { AgentFlags, OutputFlags } from './options.ts';
-import { agentFlag, formatPublish, outputFlag, withAgent } from './options.ts';
+import { agentFlag, outputFlag, withAgent } from './options.ts';
 
 function formatState({ state, exitCode }: GuestInfo): string {
   return exitCode === undefined ? state : `${state} (${exitCode})`;

@@ -5,7 +5,7 @@ import { engineOf, isEngineName } from '../../engine/engines.ts';
 import type { EngineName } from '../../engine/engines.ts';
 import { parseIpv4 } from '../../rewrite/numbers.ts';
 import { runJob, type Progress } from '../../verify/job.ts';
-import { toJson } from '../gateway/options.ts';
+import { toJson } from '../format.ts';
 import { usageError } from '../run-app.ts';
 import { setExitCode } from './exit-code.ts';
 import { readModule } from './module-file.ts';

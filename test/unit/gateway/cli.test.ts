@@ -4,7 +4,6 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, beforeEach, describe, test } from 'node:test';
-import { formatAge, formatPairs } from '../../../src/cli/gateway/options.ts';
 import { findGuest } from '../../../src/cli/gateway/guests.ts';
 import { parseState } from '../../../src/cli/gateway/flows.ts';
 import { renderTable } from '../../../src/cli/table.ts';
@@ -207,18 +206,6 @@ test('tables: aligned, wide cells widen, no trailing blanks', () => {
     ]),
     'NAME      N  REST\na       100\nlonger    1  x\n',
   );
-  assert.equal(
-    formatPairs([
-      ['a', 1],
-      ['long', 'x'],
-    ]),
-    'a     1\nlong  x\n',
-  );
-});
-
-test('ages have two units at most', () => {
-  const shown = [0, 999, 59_999, 60_000, 3_599_999, 3_600_000, 86_399_999, 86_400_000, 90_000_000_000].map(formatAge);
-  assert.deepEqual(shown, ['0.0s', '0.9s', '59.9s', '1m00s', '59m59s', '1h00m', '23h59m', '1d00h', '1041d16h']);
 });
 
 test('a state in any case', () => {

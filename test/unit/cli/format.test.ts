@@ -1,0 +1,29 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { formatAge, formatPairs, formatPublish, toJson } from '../../../src/cli/format.ts';
+
+test('pairs stand under one another', () => {
+  const pairs = [
+    ['a', 1],
+    ['long', 'x'],
+  ] as const;
+  assert.equal(formatPairs(pairs), 'a     1\nlong  x\n');
+});
+
+test('ages have two units at most', () => {
+  const shown = [0, 999, 59_999, 60_000, 3_599_999, 3_600_000, 86_399_999, 86_400_000, 90_000_000_000].map(formatAge);
+  assert.deepEqual(shown, ['0.0s', '0.9s', '59.9s', '1m00s', '59m59s', '1h00m', '23h59m', '1d00h', '1041d16h']);
+});
+
+test('published ports, outside first', () => {
+  assert.equal(formatPublish([]), '-');
+  const ports = [
+    { proto: 'tcp', outsidePort: 8080, guestPort: 80 },
+    { proto: 'udp', outsidePort: 53, guestPort: 53 },
+  ] as const;
+  assert.equal(formatPublish(ports), '8080->80/tcp,53->53/udp');
+});
+
+test('JSON is indented and ends its line', () => {
+  assert.equal(toJson({ a: [1] }), '{\n  "a": [\n    1\n  ]\n}\n');
+});
