@@ -2,7 +2,6 @@
  * The agent of a host: warm, unprivileged, owner of its guests. It makes them, hands them over, takes them in, and tells the gateway
  * when one has ended. What it owns it owns alone: no guest is in two agents' hands, because the gateway gives an epoch once.
  */
-import { randomUUID } from 'node:crypto';
 import { engineOf } from '../engine/engines.ts';
 import { instrumentFor } from '../engine/points/instrument.ts';
 import { KedgeError, withHint } from '../errors.ts';
@@ -15,13 +14,14 @@ import type { Ipv4 } from '../rewrite/numbers.ts';
 import { parseIpv4 } from '../rewrite/numbers.ts';
 import { checkpoint } from './checkpoint.ts';
 import { identityOf } from './cut.ts';
+import type { EnrolmentOptions } from './enrolment.ts';
+import { Enrolment } from './enrolment.ts';
 import { GuestList } from './guests.ts';
 import type { Code, Identity } from './kept.ts';
 import { Kept, Log } from './kept.ts';
 import type { Limits } from './limits.ts';
 import { LIMITS } from './limits.ts';
 import type { GuestInfo, Incoming, MoveResult, RestoreOptions, RunSpec } from './protocol.ts';
-import type { Registry } from './registry.ts';
 import { move } from './source.ts';
 import { StageRunner } from './stages.ts';
 import type { StageTime } from './stages.ts';
@@ -31,27 +31,19 @@ import type { Transport } from './transport.ts';
 /** How long an agent that stops waits for what is under way, milliseconds. */
 const CLOSE_LIMIT = 10_000;
 
-export type AgentOptions = {
-  readonly gateway: GatewayClient;
-  /** The gateway's leg to this host. */
-  readonly leg: string;
+export type AgentOptions = EnrolmentOptions & {
   readonly transport: Transport;
-  /** Which guests are ours, for an agent that starts after this one was killed. */
-  readonly registry: Registry;
   /**
    * Directories of this host that guests from elsewhere may have, by the guest's name for them. What another host gave is never
    * taken from a move or an image: it would name any path that this agent can read.
    */
   readonly directories: ReadonlyMap<string, string>;
   readonly limits?: Limits;
-  readonly warn: (what: string) => void;
 };
 
 const PORTS_OF_COPY =
   'give the copy other ports: kedge restore FILE --without-flows --publish OUTSIDE:GUEST, or none: --no-publish';
 const NO_FRAMES: Uint8Array = new Uint8Array(0);
-
-type NewGuest = Pick<RunSpec, 'publish'> & { readonly name: string; readonly address: string | undefined };
 
 /** A guest that another agent is about to send. */
 export type Arrival = {
@@ -71,6 +63,7 @@ function guestAddress(text: string): Ipv4 {
 export class Agent {
   readonly #options: AgentOptions;
   readonly #gateway: GatewayClient;
+  readonly #enrolment: Enrolment;
   readonly #guests = new GuestList();
   /** What must come to its end before the agent does. */
   readonly #underWay = new Set<Promise<unknown>>();
@@ -84,6 +77,7 @@ export class Agent {
   constructor(options: AgentOptions) {
     this.#options = options;
     this.#gateway = options.gateway;
+    this.#enrolment = new Enrolment(options);
     this.#spare.refill();
   }
 
@@ -126,7 +120,8 @@ export class Agent {
   #code(module: Uint8Array, { engine: name, policy }: Pick<Identity, 'engine' | 'policy'>, frames = NO_FRAMES): Code {
     const engine = engineOf(name);
     const instrumented = instrumentFor(frames, module, policy, engine.flag);
-    // Kept compiled while it is used here, so that V8 gives guests' threads the same code, with all that it has optimised.
+    // Compiled on this thread, too: V8 gives guests' threads the same code, with all that it has optimised, for as long as the engine
+    // remembers the module. It does so for the few that were used last, whether or not their guests are still here.
     engine.compile(instrumented);
     return { engine: engine.name, module, instrumented };
   }
@@ -170,34 +165,8 @@ export class Agent {
   async #untilOver(kept: Kept): Promise<void> {
     await kept.guest.ended;
     this.#guests.forgetOldest();
-    if (!kept.elsewhere) await this.#signOff(kept);
-    this.#unrecord(kept.identity.id);
-  }
-
-  async #signOff(kept: Kept): Promise<void> {
-    const { id, epoch, name } = kept.identity;
-    try {
-      await this.#gateway.unregister(id, { epoch });
-    } catch (error) {
-      const code = error instanceof KedgeError ? error.code : undefined;
-      // It has gone on elsewhere in the meantime, or nobody knows it any more.
-      if (code === 'KEDGE_EPOCH_STALE' || code === 'KEDGE_GUEST_UNKNOWN') return;
-      this.#options.warn(`guest ${name} has ended, but the gateway was not told: ${String(error)}`);
-    }
-  }
-
-  /** Called before the gateway may have the guest here: an agent that dies in between has noted it. Throws KEDGE_AGENT_STATE. */
-  #record(id: string): void {
-    this.#options.registry.add(id);
-  }
-
-  #unrecord(id: string): void {
-    try {
-      this.#options.registry.remove(id);
-    } catch (error) {
-      // The agent after this one finds that the gateway does not know the guest.
-      this.#options.warn(String(error));
-    }
+    if (!kept.elsewhere) await this.#enrolment.signOff(kept.identity);
+    this.#enrolment.unrecord(kept.identity.id);
   }
 
   run(spec: RunSpec, module: Uint8Array): Promise<GuestInfo> {
@@ -209,7 +178,7 @@ export class Agent {
       // A module that cannot run here is refused before anything is registered.
       const { engine = 'v8', policy = 'loop' } = spec;
       const code = this.#code(module, { engine, policy });
-      const registered = await this.#register({ name, publish: spec.publish, address: spec.address });
+      const registered = await this.#enrolment.register({ name, publish: spec.publish, address: spec.address });
       const identity: Identity = {
         ...spec,
         ...registered,
@@ -225,21 +194,6 @@ export class Agent {
     });
   }
 
-  /** A new guest at the gateway, on our leg. */
-  async #register({ name, publish, address }: NewGuest): Promise<Pick<Identity, 'id' | 'address'>> {
-    const id = randomUUID();
-    const { leg } = this.#options;
-    this.#record(id);
-    try {
-      const wanted = address === undefined ? {} : { address };
-      const { guest: registered } = await this.#gateway.register({ id, name, leg, publish, ...wanted });
-      return { id, address: registered.address };
-    } catch (error) {
-      this.#unrecord(id);
-      throw error;
-    }
-  }
-
   /** Prepares a registered guest and lets it go; a failure takes the registration back. */
   async #begin(identity: Identity, code: Code, go: (kept: Kept) => Promise<void>): Promise<GuestInfo> {
     let kept: Kept | undefined;
@@ -248,8 +202,7 @@ export class Agent {
       await go(kept);
     } catch (error) {
       await kept?.guest.destroy();
-      await this.#gateway.unregister(identity.id, { epoch: identity.epoch }).catch(() => undefined);
-      this.#unrecord(identity.id);
+      await this.#enrolment.takeBack(identity);
       throw error;
     }
     this.#own(kept);
@@ -303,7 +256,7 @@ export class Agent {
   #arrival(kept: Kept, reserved: Disposable): Arrival {
     let taken = false;
     // On record before its image comes: the guest stands still then, and a disk takes its time.
-    this.#record(kept.identity.id);
+    this.#enrolment.record(kept.identity.id);
     this.#arriving.add(kept);
     return {
       take: async (image) => {
@@ -320,7 +273,7 @@ export class Agent {
         reserved[Symbol.dispose]();
         this.#arriving.delete(kept);
         if (!taken) {
-          this.#unrecord(kept.identity.id);
+          this.#enrolment.unrecord(kept.identity.id);
           await kept.guest.destroy();
         }
         this.#refill();
@@ -336,11 +289,11 @@ export class Agent {
       owned = true;
       this.#own(kept);
     };
-    this.#record(kept.identity.id);
+    this.#enrolment.record(kept.identity.id);
     try {
       return await takeOver(kept, image, { leg, gateway: this.#gateway, own });
     } finally {
-      if (!owned) this.#unrecord(kept.identity.id);
+      if (!owned) this.#enrolment.unrecord(kept.identity.id);
     }
   }
 
@@ -389,9 +342,11 @@ export class Agent {
     const free = !guests.some(({ address }) => address === original.address);
     const { publish } = original;
     const address = free ? original.address : undefined;
-    const registered = await this.#register({ name: reserved.name, publish, address }).catch((error: unknown) => {
-      throw withHint(error, 'KEDGE_PORT_IN_USE', PORTS_OF_COPY);
-    });
+    const registered = await this.#enrolment
+      .register({ name: reserved.name, publish, address })
+      .catch((error: unknown) => {
+        throw withHint(error, 'KEDGE_PORT_IN_USE', PORTS_OF_COPY);
+      });
     const identity = { ...original, ...registered, name: reserved.name, epoch: 1 };
     return await this.#begin(identity, code, async (kept) => {
       await fill(kept, image, 'without-flows');

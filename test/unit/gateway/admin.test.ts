@@ -1,11 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { chmodSync, existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
-import { connect, createServer } from 'node:net';
-import type { Server } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { connect } from 'node:net';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { Value } from 'typebox/value';
 import { KedgeError } from '../../../src/errors.ts';
@@ -13,7 +9,6 @@ import type { ErrorCode } from '../../../src/errors.ts';
 import { GatewayClient } from '../../../src/gateway/admin/client.ts';
 import { ErrorBody, FlowDetail, FlowList, GuestList, Status } from '../../../src/gateway/admin/schema.ts';
 import type { ControlVerbs, ExportBody } from '../../../src/gateway/admin/schema.ts';
-import { groupId, listenPrivately, prepareSocket, probeSocket } from '../../../src/gateway/admin/socket.ts';
 import { VERBS_PATH, VERBS_PROTOCOL } from '../../../src/gateway/admin/verb-lines.ts';
 import { FLOW, FakeGateway, GUEST, GUEST_ID, STATUS } from './admin-fake.ts';
 
@@ -306,148 +301,3 @@ describe('admin API', () => {
     );
   });
 });
-
-describe('a client without a gateway', () => {
-  let directory: string;
-  before(() => {
-    directory = mkdtempSync(join(tmpdir(), 'kedge-client-'));
-  });
-  after(() => rmSync(directory, { recursive: true }));
-
-  /** Answers every connection in its own way. */
-  async function stand(name: string, answer: (socket: import('node:net').Socket) => void): Promise<[string, Server]> {
-    const path = join(directory, name);
-    const server = createServer((socket) => {
-      socket.on('error', () => undefined);
-      answer(socket);
-    });
-    server.listen(path);
-    await once(server, 'listening');
-    return [path, server];
-  }
-
-  test('nothing there', async () => {
-    const path = join(directory, 'none');
-    await assert.rejects(new GatewayClient(path).health(), {
-      code: 'KEDGE_GATEWAY_UNREACHABLE',
-      message: `cannot reach a gateway at ${path}: ENOENT`,
-      hint: /gateway run --config/,
-    });
-  });
-
-  test('no socket there', async () => {
-    const path = join(directory, 'file');
-    writeFileSync(path, '');
-    await assert.rejects(new GatewayClient(path).health(), {
-      code: 'KEDGE_GATEWAY_UNREACHABLE',
-      message: /ECONNREFUSED/,
-    });
-  });
-
-  test('an answer that never comes', async (t) => {
-    const [path, server] = await stand('mute', () => undefined);
-    t.after(() => server.close());
-    const call = new GatewayClient(path, { timeoutMs: 50 }).commit(GUEST_ID, { epoch: 1 });
-    await assert.rejects(call, { code: 'KEDGE_GATEWAY_TIMEOUT', message: /commit within 50 ms/ });
-    server.close();
-  });
-
-  for (const [title, answer, code, verbCode = code] of [
-    ['a connection that ends', '', 'KEDGE_GATEWAY_UNREACHABLE'],
-    ['no HTTP', 'SSH-2.0-x\r\n', 'KEDGE_GATEWAY_UNREACHABLE'],
-    ['no JSON', 'HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi', 'KEDGE_GATEWAY_PROTOCOL'],
-    ['JSON that is no object', 'HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1', 'KEDGE_GATEWAY_PROTOCOL'],
-    [
-      'an error that is none of ours',
-      'HTTP/1.1 502 X\r\ncontent-length: 15\r\n\r\n{"code":"NOPE"}',
-      'KEDGE_GATEWAY_PROTOCOL',
-    ],
-    [
-      'half an answer',
-      'HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{"ok"',
-      'KEDGE_GATEWAY_UNREACHABLE',
-      'KEDGE_GATEWAY_PROTOCOL',
-    ],
-  ] as const) {
-    test(title, async (t) => {
-      const [path, server] = await stand(title.replaceAll(' ', '-'), (socket) => {
-        socket.once('data', () => socket.end(answer));
-      });
-      t.after(() => server.close());
-      await assert.rejects(new GatewayClient(path).health(), { code });
-      // The verbs of a move go another way.
-      await assert.rejects(new GatewayClient(path).abort(GUEST_ID, { epoch: 1 }), { code: verbCode });
-    });
-  }
-
-  test('lines that are no answers', async (t) => {
-    const upgraded = `HTTP/1.1 101 Switching Protocols\r\n\r\n`;
-    for (const [name, lines] of [
-      ['no-json', 'hello\n'],
-      ['another-number', '{"n":7,"result":{}}\n'],
-    ] as const) {
-      const [path, server] = await stand(name, (socket) => {
-        socket.once('data', () => socket.write(upgraded + lines));
-      });
-      t.after(() => server.close());
-      await assert.rejects(new GatewayClient(path).abort(GUEST_ID, { epoch: 1 }), { code: 'KEDGE_GATEWAY_PROTOCOL' });
-    }
-  });
-});
-
-describe('the socket file', () => {
-  let directory: string;
-  before(() => {
-    directory = mkdtempSync(join(tmpdir(), 'kedge-socket-'));
-  });
-  after(() => rmSync(directory, { recursive: true }));
-
-  test('free, in use, stale, something else', async () => {
-    const path = join(directory, 'deeper', 'gw.sock');
-    assert.equal(await probeSocket(path), 'free');
-    prepareSocket(path);
-    assert.equal(await probeSocket(path), 'free');
-
-    const server = createServer();
-    await listenPrivately(path, 0o660, undefined, async () => {
-      server.listen(path);
-      await once(server, 'listening');
-      assert.equal(statSync(path).mode & 0o777, 0);
-    });
-    assert.equal(statSync(path).mode & 0o777, 0o660);
-    await assert.rejects(probeSocket(path), { code: 'KEDGE_GATEWAY_RUNNING' });
-
-    // What a killed process leaves: a socket nobody listens at. Closing would remove it.
-    const stale = join(directory, 'stale.sock');
-    await listenOnce(stale);
-    assert.equal(await probeSocket(stale), 'stale');
-    prepareSocket(stale);
-    assert.equal(existsSync(stale), false);
-
-    const file = join(directory, 'file');
-    writeFileSync(file, 'mine');
-    await assert.rejects(probeSocket(file), { code: 'KEDGE_SOCKET_PATH', message: /is no socket/ });
-    assert.equal(statSync(file).size, 4);
-    server.close();
-  });
-
-  test('a folder nobody may write to', () => {
-    const under = join(directory, 'file2');
-    writeFileSync(under, '');
-    chmodSync(under, 0o400);
-    assert.throws(() => prepareSocket(join(under, 'x', 'gw.sock')), { code: 'KEDGE_SOCKET_PATH' });
-  });
-
-  test('groups by name and number', () => {
-    assert.equal(groupId('123'), 123);
-    assert.equal(groupId('root'), 0);
-    assert.throws(() => groupId('no-such-group'), { code: 'KEDGE_CONFIG_VALUE', message: /socket_group/ });
-  });
-});
-
-/** Leaves the socket of a process that is gone. */
-async function listenOnce(path: string): Promise<void> {
-  const { spawn } = await import('node:child_process');
-  const script = `require('net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`;
-  await once(spawn(process.execPath, ['-e', script]), 'exit');
-}
