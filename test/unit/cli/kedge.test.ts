@@ -1,55 +1,32 @@
 /** The command as people run it, against an agent in this process. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { VERSION } from '../../../src/version.ts';
 import { waitFor } from '../../support/wait.ts';
-import { example, Hosts, lines, listed, speaker, ticker, trapper } from '../migrate/agents.ts';
+import type { Hosts } from '../migrate/agents.ts';
+import { example, lines, listed, speaker, trapper } from '../migrate/agents.ts';
+import type { Ended } from './command.ts';
+import { Cli } from './command.ts';
 
-const KEDGE = join(import.meta.dirname, '..', '..', '..', 'src', 'cli', 'kedge.ts');
 const NO_MOVES = 'no-agent.sock';
 
-type Ended = { readonly code: number | null; readonly stdout: string; readonly stderr: string };
-
 describe('kedge', { concurrency: 2 }, () => {
+  let cli: Cli;
   let hosts: Hosts;
-  let directory = '';
-  const file = (name: string): string => join(directory, name);
-
-  function start(args: readonly string[]) {
-    const child = spawn(process.execPath, [KEDGE, ...args], {
-      env: { ...process.env, KEDGE_AGENT: hosts.a.socket },
-      cwd: directory,
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    let stdout = '';
-    let stderr = '';
-    child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
-    child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
-    const ended = new Promise<Ended>((resolve) => {
-      child.once('close', (code) => resolve({ code, stdout, stderr }));
-    });
-    return { child, ended, printed: () => stdout };
-  }
-
-  const kedge = (...args: string[]): Promise<Ended> => start(args).ended;
+  const file = (name: string): string => cli.file(name);
+  const kedge = (...args: string[]): Promise<Ended> => cli.run(...args);
 
   before(async () => {
-    hosts = await Hosts.start();
-    directory = mkdtempSync(join(tmpdir(), 'kedge-cli-'));
+    cli = await Cli.start();
+    ({ hosts } = cli);
     writeFileSync(file('compute.wasm'), example('compute'));
-    writeFileSync(file('ticks.wasm'), ticker());
     writeFileSync(file('says.wasm'), speaker('to stderr', 2, 7));
     writeFileSync(file('traps.wasm'), trapper());
     writeFileSync(file('not.wasm'), 'not a module');
   });
-  after(async () => {
-    await hosts[Symbol.asyncDispose]();
-    rmSync(directory, { recursive: true });
-  });
+  after(() => cli[Symbol.asyncDispose]());
 
   test('run: output, arguments and exit code are those of the guest', async () => {
     const { code, stdout, stderr } = await kedge('run', '--name', 'short', 'compute.wasm', '3', '2', '--name', 'x');
@@ -125,7 +102,7 @@ describe('kedge', { concurrency: 2 }, () => {
   });
 
   test('run in the foreground: SIGINT stops the guest', async () => {
-    const run = start(['run', '--name', 'interrupted', 'ticks.wasm']);
+    const run = cli.start(['run', '--name', 'interrupted', 'ticks.wasm']);
     await waitFor(() => run.printed().includes('tick 0002'), { what: 'output' });
     run.child.kill('SIGINT');
     const { code, stderr } = await run.ended;
@@ -144,7 +121,7 @@ describe('kedge', { concurrency: 2 }, () => {
     const long = guests.find(({ name }) => name === 'long');
     assert.deepEqual(long, await listed(hosts.a, 'long'));
     assert.match((await kedge('logs', 'long')).stdout, /^tick 0001\ntick 0002\n/);
-    const follower = start(['logs', '-f', 'long']);
+    const follower = cli.start(['logs', '-f', 'long']);
     await waitFor(() => follower.printed().includes('tick 0003'), { what: 'followed output' });
     const again = await kedge('run', '-d', '--name', 'long', 'compute.wasm');
     assert.equal(again.code, 1);
@@ -154,7 +131,7 @@ describe('kedge', { concurrency: 2 }, () => {
   });
 
   test('migrate: a guest goes on at the other agent; the foreground of the first says where', async () => {
-    const run = start(['run', '--name', 'mover', 'ticks.wasm']);
+    const run = cli.start(['run', '--name', 'mover', 'ticks.wasm']);
     await waitFor(() => run.printed().includes('tick 0002'), { what: 'output' });
     const { code, stdout } = await kedge('migrate', 'mover', '--to', hosts.b.socket);
     assert.equal(code, 0);
@@ -191,154 +168,14 @@ describe('kedge', { concurrency: 2 }, () => {
     const unreachable = await kedge('migrate', 'stays', '--to', NO_MOVES);
     assert.equal(unreachable.code, 1);
     assert.match(unreachable.stderr, /^kedge: KEDGE_AGENT_UNREACHABLE: /);
-    assert.ok(unreachable.stderr.includes(join(directory, NO_MOVES)), 'the path is of the directory of the command');
+    assert.ok(
+      unreachable.stderr.includes(join(cli.directory, NO_MOVES)),
+      'the path is of the directory of the command',
+    );
     const unknown = await kedge('migrate', 'nobody', '--to', hosts.b.socket);
     assert.match(unknown.stderr, /^kedge: KEDGE_GUEST_UNKNOWN: .*\n {2}hint: kedge ps/);
     assert.equal((await listed(hosts.a, 'stays')).state, 'running');
     await kedge('stop', 'stays');
-  });
-
-  test('checkpoint, inspect, restore', async () => {
-    await kedge('run', '-d', '--name', 'frozen', '-e', 'A=b', 'ticks.wasm', '--flag');
-    await lines(hosts.a, 'frozen', 3);
-    const taken = await kedge('checkpoint', 'frozen', '-o', 'frozen.kedge');
-    assert.equal(taken.code, 0, taken.stderr);
-    assert.match(taken.stdout, /^frozen\.kedge: [0-9]+ bytes\n$/);
-    const text = (await kedge('inspect', 'frozen.kedge')).stdout;
-    assert.match(text, /^guest +frozen \(/);
-    assert.match(text, /^arguments +\["ticks.wasm","--flag"\]$/m);
-    assert.match(text, /^ 1 +stdio +stdout$/m);
-    const described = JSON.parse((await kedge('inspect', 'frozen.kedge', '-o', 'json')).stdout) as {
-      manifest: { guest: { name: string; epoch: number }; claim: boolean };
-      sections: Record<string, number>;
-    };
-    assert.deepEqual(
-      [described.manifest.guest.name, described.manifest.guest.epoch, described.manifest.claim],
-      ['frozen', 1, true],
-    );
-    assert.deepEqual(Object.keys(described.sections).toSorted(), [
-      'flows',
-      'frames',
-      'globals',
-      'handles',
-      'memory',
-      'module',
-    ]);
-    const restored = await kedge('restore', '-d', 'frozen.kedge', '--agent', hosts.b.socket);
-    assert.deepEqual(restored, { code: 0, stdout: 'frozen\n', stderr: '' });
-    // It goes on where it was: no tick comes twice, none is missing.
-    const [last] = (await lines(hosts.a, 'frozen', 1)).slice(-1);
-    const [next] = await lines(hosts.b, 'frozen', 1);
-    assert.equal(Number(next?.slice(5)), Number(last?.slice(5)) + 1);
-    const second = await kedge('restore', '-d', 'frozen.kedge');
-    assert.equal(second.code, 1);
-    assert.match(second.stderr, /^kedge: KEDGE_EPOCH_CLAIMED: /);
-    const copy = await kedge('restore', '-d', '--without-flows', 'frozen.kedge');
-    assert.equal(copy.code, 0, copy.stderr);
-    assert.notEqual((await listed(hosts.a, copy.stdout.trim())).id, (await listed(hosts.b, 'frozen')).id);
-    await kedge('stop', copy.stdout.trim());
-    await kedge('stop', 'frozen', '--agent', hosts.b.socket);
-  });
-
-  test('checkpoint --leave-running: a copy that has no claim', async () => {
-    await kedge('run', '-d', '--name', 'original', 'ticks.wasm');
-    const { code, stderr } = await kedge('checkpoint', 'original', '--leave-running', '-o', 'copy.kedge');
-    assert.deepEqual([code, stderr], [0, '']);
-    assert.equal((await listed(hosts.a, 'original')).state, 'running');
-    const refused = await kedge('restore', '-d', 'copy.kedge', '--agent', hosts.b.socket);
-    assert.equal(refused.code, 1);
-    assert.match(refused.stderr, /--without-flows/);
-    await kedge('stop', 'original');
-  });
-
-  test('restore --without-flows beside the original: other ports, or none', async () => {
-    await kedge('run', '-d', '--name', 'first', '-p', '8090:80', '-p', '53/udp', 'ticks.wasm');
-    await kedge('checkpoint', 'first', '--leave-running', '-o', 'first.kedge');
-    const restore = (...flags: string[]) => kedge('restore', '-d', ...flags, 'first.kedge');
-    const refused = await restore('--without-flows');
-    assert.deepEqual([refused.code, refused.stdout], [1, '']);
-    assert.match(refused.stderr, /^kedge: KEDGE_PORT_IN_USE: [^]*hint: .*--publish .*--no-publish/);
-    const publishes = async (...flags: string[]): Promise<string[]> => {
-      const { code, stdout, stderr } = await restore('--without-flows', ...flags);
-      assert.equal(code, 0, stderr);
-      const guest = hosts.gateway.guests().find(({ name }) => name === stdout.trim());
-      const { publish } = await listed(hosts.a, stdout.trim());
-      assert.deepEqual(guest?.publish, publish);
-      await kedge('stop', stdout.trim());
-      return publish.map(({ proto, outsidePort, guestPort }) => `${outsidePort}:${guestPort}/${proto}`);
-    };
-    assert.deepEqual(await publishes('--publish', '8081:80', '-p', '54:53/udp'), ['8081:80/tcp', '54:53/udp']);
-    assert.deepEqual(await publishes('--no-publish'), []);
-    await kedge('stop', 'first');
-    assert.deepEqual(await publishes(), ['8090:80/tcp', '53:53/udp']);
-    for (const [flags, says] of [
-      [['--no-publish'], /--no-publish needs --without-flows/],
-      [['-p', '81:80'], /--publish needs --without-flows/],
-      [['--without-flows', '-p', '81:80', '--no-publish'], /exclude each other/],
-      [['--without-flows', '-p', '0:80'], /no port from 1 to 65535/],
-    ] as const) {
-      const { code, stdout, stderr } = await restore(...flags);
-      assert.deepEqual([code, stdout], [2, '']);
-      assert.match(stderr, says);
-    }
-  });
-
-  test('checkpoint: a file that cannot be written leaves the guest running, and nothing behind', async () => {
-    await kedge('run', '-d', '--name', 'kept', 'ticks.wasm');
-    const files = readdirSync(directory);
-    const failed = await kedge('checkpoint', 'kept', '-o', 'missing/kept.kedge');
-    assert.equal(failed.code, 1);
-    assert.match(failed.stderr, /^kedge: KEDGE_IMAGE_WRITE: .*\n {2}hint: the directory does not exist/);
-    assert.deepEqual(readdirSync(directory), files);
-    assert.equal((await listed(hosts.a, 'kept')).state, 'running');
-    const steps = (await lines(hosts.a, 'kept', 1)).length;
-    await lines(hosts.a, 'kept', steps + 1);
-    await kedge('stop', 'kept');
-  });
-
-  test('checkpoint: a file that is there is written over only by force, and the guest never stops for it', async () => {
-    await kedge('run', '-d', '--name', 'sealed', 'ticks.wasm');
-    await kedge('run', '-d', '--name', 'second', 'ticks.wasm');
-    assert.equal((await kedge('checkpoint', 'sealed', '-o', 'there.kedge')).code, 0);
-    const image = readFileSync(file('there.kedge'));
-    const known = () => hosts.gateway.guests().find(({ name }) => name === 'second');
-    // Not even the agent is asked.
-    for (const how of [[], ['--leave-running'], ['--agent', file('nobody.sock')]]) {
-      const { code, stdout, stderr } = await kedge('checkpoint', 'second', ...how, '-o', 'there.kedge');
-      assert.deepEqual([code, stdout], [1, '']);
-      assert.match(stderr, /^kedge: KEDGE_IMAGE_EXISTS: there\.kedge .*\n {2}hint: name another file, or --force/);
-      assert.deepEqual(readFileSync(file('there.kedge')), image);
-      assert.equal(known()?.state, 'running');
-    }
-    const restored = await kedge('restore', '-d', 'there.kedge');
-    assert.equal(restored.code, 0, restored.stderr);
-    assert.equal((await kedge('checkpoint', 'second', '--force', '-o', 'there.kedge')).code, 0);
-    assert.match((await kedge('inspect', 'there.kedge')).stdout, /^guest +second \(/);
-    await kedge('restore', '-d', 'there.kedge');
-    await kedge('stop', 'second');
-    await kedge('stop', 'sealed');
-  });
-
-  test('restore and inspect: images that are none', async () => {
-    await kedge('run', '-d', '--name', 'sample', 'ticks.wasm');
-    await kedge('checkpoint', 'sample', '-o', 'sample.kedge');
-    const whole = readFileSync(file('sample.kedge'));
-    const damaged = Buffer.from(whole);
-    damaged[whole.length - 1] = (damaged.at(-1) ?? 0) ^ 1;
-    const cases: [string, Uint8Array, string][] = [
-      ['text', Buffer.from('hello, world'), 'KEDGE_IMAGE_NOT_AN_IMAGE'],
-      ['half', whole.subarray(0, whole.length / 2), 'KEDGE_IMAGE_TRUNCATED'],
-      ['damaged', damaged, 'KEDGE_IMAGE_CORRUPT'],
-    ];
-    for (const [name, bytes, code] of cases) {
-      writeFileSync(file(name), bytes);
-      for (const command of ['restore', 'inspect']) {
-        const failed = await kedge(command, name);
-        assert.equal(failed.code, 1);
-        assert.ok(failed.stderr.startsWith(`kedge: ${code}: `), `${command} ${name}: ${failed.stderr}`);
-      }
-    }
-    assert.match((await kedge('inspect', 'missing')).stderr, /^kedge: KEDGE_IMAGE_READ: /);
   });
 
   test('no agent runs', async () => {
@@ -356,7 +193,7 @@ describe('kedge', { concurrency: 2 }, () => {
 
   test('an agent: ready, one of a socket, a leg that is there, ended by SIGTERM', async () => {
     const common = ['agent', '--gateway', hosts.gateway.socket, '--socket'];
-    const agent = start([...common, file('own.sock'), '--leg', 'a']);
+    const agent = cli.start([...common, file('own.sock'), '--leg', 'a']);
     await waitFor(() => agent.printed().includes('\n'), { what: 'the agent to be ready' });
     assert.equal(agent.printed(), `agent ready socket=${file('own.sock')} leg=a\n`);
     assert.equal((await kedge('ps', '--agent', file('own.sock'))).code, 0);
@@ -368,7 +205,7 @@ describe('kedge', { concurrency: 2 }, () => {
     assert.equal((await agent.ended).code, 0);
     assert.deepEqual(
       // Tests beside this one have sockets of their own there.
-      readdirSync(directory).filter((name) => ['own.sock', 'other.sock'].includes(name)),
+      readdirSync(cli.directory).filter((name) => ['own.sock', 'other.sock'].includes(name)),
       [],
     );
   });
@@ -376,14 +213,14 @@ describe('kedge', { concurrency: 2 }, () => {
   test('an agent that was killed: the next one of its state directory signs its guests off', async () => {
     const args = ['agent', '--gateway', hosts.gateway.socket, '--socket', file('killed.sock'), '--leg', 'a'];
     args.push('--state-dir', file('state'));
-    const first = start(args);
+    const first = cli.start(args);
     await waitFor(() => first.printed().includes('\n'), { what: 'the agent to be ready' });
     await kedge('run', '-d', '--name', 'orphan', '--agent', file('killed.sock'), 'ticks.wasm');
     first.child.kill('SIGKILL');
     await first.ended;
     const known = (): boolean => hosts.gateway.guests().some(({ name }) => name === 'orphan');
     assert.ok(known(), 'the gateway was told nothing');
-    const second = start(args);
+    const second = cli.start(args);
     await waitFor(() => second.printed().includes('\n'), { what: 'the next agent to be ready' });
     assert.ok(!known());
     second.child.kill('SIGTERM');
