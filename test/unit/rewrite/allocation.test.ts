@@ -20,10 +20,7 @@ import {
   setWindow,
   translateSack,
 } from '../../../src/rewrite/translate.ts';
-
-const PACKETS = 10_000;
-/** How long the compiler may take, milliseconds: its threads wait for a core like all others. Without it even a local number may be an object. */
-const PATIENCE = 20_000;
+import { garbage } from '../../support/garbage.ts';
 
 const buffer = new Uint8Array(256);
 const p = new Packet();
@@ -55,20 +52,6 @@ const steps: Record<string, (i: number) => void> = {
   translateSack: (i) => translateSack(p, (i & 1) * 2 - 1, p.ack, seqAdd(p.ack, 2 ** 20)),
   finish: () => finish(p),
 };
-
-/** Bytes a call, the least of many batches. */
-function garbage(step: (i: number) => void): number {
-  let least = Number.POSITIVE_INFINITY;
-  const end = performance.now() + PATIENCE;
-  while (least > 1 && performance.now() < end) {
-    const before = process.memoryUsage().heapUsed;
-    for (let i = 0; i < PACKETS; i++) step(i);
-    // Less than before means that the collector ran in between.
-    const grown = process.memoryUsage().heapUsed - before;
-    if (grown >= 0) least = Math.min(least, grown / PACKETS);
-  }
-  return least;
-}
 
 for (const [name, step] of Object.entries(steps)) {
   test(`${name} allocates nothing`, () => {
