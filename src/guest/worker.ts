@@ -56,6 +56,8 @@ function rehearseLives(): void {
   }
 }
 
+// What was rehearsed stays compiled, however long its guest computes. To compile it takes stack, too, which a deep guest may not have left.
+setFlagsFromString('--no-flush-bytecode');
 rehearseSockets();
 rehearseLives();
 tidy();

@@ -280,8 +280,6 @@ export class PointsGuest implements Instance {
       this.#machine.settle();
       return 0;
     }
-    // Its stack is nearly used up: it goes on, and is asked again where there is more.
-    if (!this.#machine.hasRoomToLeave()) return 0;
     this.#call = undefined;
     this.#unwind();
     return 1;

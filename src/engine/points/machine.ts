@@ -21,8 +21,6 @@ export interface Machine {
   readonly hostMemory: number;
   /** How much the guest's frames may take, bytes. */
   readonly stackBytes: number;
-  /** Whether what is left of the stack will do for the host functions that frames leave through. */
-  hasRoomToLeave(): boolean;
   /** A linear memory as it is now, empty if there is none. The same view until it grows. */
   memory(index: number): Uint8Array;
   /** Adds pages; false when the memory cannot have so many. */
@@ -42,6 +40,8 @@ export interface Machine {
   /** Reads and writes what the guest's polls count down; undefined when the module has no stable point. */
   count(): number | undefined;
   setCount(left: number): void;
+  /** Gives back what it holds outside of the collector's sight; nothing of it may be used any more. */
+  dispose(): void;
   /** The trap that an error of `call` stands for, in the words of the specification. */
   trapOf(error: unknown): string | undefined;
 }

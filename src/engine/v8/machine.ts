@@ -17,19 +17,12 @@ export interface Memories {
 type Offered = Record<string, Record<string, unknown>>;
 
 const NO_MEMORY = new Uint8Array(0);
+const OURS = 'kedge';
 
 /** What V8 gives a thread by default, and what Node keeps of a worker's stack for itself. */
 const MAIN_STACK = 984 * 1024;
 const KEPT_BACK = 192 * 1024;
 const STACK = isMainThread ? MAIN_STACK : (resourceLimits.stackSizeMb ?? 4) * 2 ** 20 - KEPT_BACK;
-
-/** Calls of a small function whose frames together are more than what leaving a guest takes. */
-const PROBE = 500;
-
-function descend(depth: number): number {
-  return depth === 0 ? 0 : 1 + descend(depth - 1);
-}
-const OURS = 'kedge';
 
 export class V8Machine implements Machine {
   readonly #exports: Readonly<Record<string, unknown>>;
@@ -124,15 +117,6 @@ export class V8Machine implements Machine {
     return found;
   }
 
-  hasRoomToLeave(): boolean {
-    try {
-      descend(PROBE);
-      return true;
-    } catch {
-      return false;
-    }
-  }
-
   settle(): void {
     // The guest reads the signal's own memory.
   }
@@ -143,6 +127,10 @@ export class V8Machine implements Machine {
 
   setCount(left: number): void {
     if (this.#count !== undefined) this.#count.value = left;
+  }
+
+  dispose(): void {
+    // The collector sees what an instance holds.
   }
 
   trapOf(error: unknown): string | undefined {

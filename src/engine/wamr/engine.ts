@@ -42,12 +42,9 @@ function own(compiled: CompiledModule): WamrModule {
   throw new TypeError('this module was compiled by another engine');
 }
 
-/** Of an instance without a guest's life: thousands of them may wait for the collector. */
-const BARE_STACK = 512 * 1024;
-
-/** One instance without the life of a guest around it. */
-export function wamrMachine(compiled: CompiledModule, host: HostSide, stop: StopSignal): Machine {
-  return new WamrMachine(own(compiled).loaded, host, stop, BARE_STACK);
+/** One instance without the life of a guest around it. `stackBytes`: for its frames. */
+export function wamrMachine(compiled: CompiledModule, host: HostSide, stop: StopSignal, stackBytes?: number): Machine {
+  return new WamrMachine(own(compiled).loaded, host, stop, stackBytes);
 }
 
 /**

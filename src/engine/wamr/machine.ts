@@ -53,11 +53,6 @@ export class WamrMachine implements Machine {
     this.#settle = flag === 0 ? () => {} : followSignal(stop, flag).settle;
   }
 
-  /** Host functions have a stack of their own. */
-  hasRoomToLeave(): boolean {
-    return true;
-  }
-
   memory(index: number): Uint8Array {
     if (index === 0 && this.#memory.length === 0) {
       this.#memory = new Uint8Array(this.#instance.memory());
@@ -102,6 +97,10 @@ export class WamrMachine implements Machine {
 
   setCount(left: number): void {
     this.#instance.setGlobal('kedge:stop', left, 0);
+  }
+
+  dispose(): void {
+    this.#instance.dispose();
   }
 
   trapOf(error: unknown): string | undefined {

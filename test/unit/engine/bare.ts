@@ -17,7 +17,13 @@ import { createStopSignal } from '../../../src/engine/stop.ts';
 import { v8Machine } from '../../../src/engine/v8/engine.ts';
 import { wamrMachine } from '../../../src/engine/wamr/engine.ts';
 import { PAGE_SIZE } from '../../../src/engine/wasm/initial-memory.ts';
-const MACHINES = { v8: v8Machine, wamr: wamrMachine };
+
+/** WAMR clears the whole stack of each instance, and here are thousands. */
+const STACK = 512 * 1024;
+const MACHINES: Readonly<Record<EngineName, (...args: Parameters<typeof v8Machine>) => Machine>> = {
+  v8: v8Machine,
+  wamr: (compiled, host, stop) => wamrMachine(compiled, host, stop, STACK),
+};
 
 /** For all instances of this thread, of which one runs at a time: a signal has a memory of its own, which takes long to make. */
 const STOP = createStopSignal();
@@ -165,6 +171,11 @@ export class Bare {
     this.#state.restore(decoded);
     this.#frames = decoded.frames;
     this.#atCall = atCall;
+  }
+
+  /** Thousands of instances would wait for a collector that sees little of them. */
+  dispose(): void {
+    this.#machine.dispose();
   }
 
   /** The bits of a mutable global that holds a number. */

@@ -95,6 +95,19 @@ test('S29: keepalive probes are answered for ever, with advancing TSval that ech
   }
 });
 
+test('S18: what the gateway says shortly after the guest has no later clock than what may still be on its way', () => {
+  const t = frozen(talked(1000, 1000));
+  const last = t.f.lastTsOut[t.slot()]!;
+  for (let ms = 1; ms <= 20; ms++) {
+    t.advance(1);
+    t.fromPeer({ seq: 999, ack: 1000 });
+    assert.equal(t.expectToPeer({ flags: 'A' }).ts?.[0], last, `${ms} ms later`);
+  }
+  t.advance(30);
+  t.fromPeer({ seq: 999, ack: 1000 });
+  assert.equal(t.expectToPeer({ flags: 'A' }).ts?.[0], last + 30);
+});
+
 test('S29: a keepalive with one byte of garbage is answered, too', () => {
   const t = frozen(talked(0, 1000));
   t.fromPeer({ seq: 999, len: 1 });

@@ -1,6 +1,8 @@
 /** A worker in store is given once, and whoever finds none gets a new one. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { readFileSync, readdirSync } from 'node:fs';
+import { getPriority } from 'node:os';
 import { test } from 'node:test';
 import type { Worker } from 'node:worker_threads';
 import { instrument } from '../../../src/engine/points/instrument.ts';
@@ -30,6 +32,17 @@ async function run(worker: Worker): Promise<string> {
   await guest.destroy();
   return end.kind;
 }
+
+test('the threads in which V8 optimises give way to guests', async () => {
+  const worker = startWorker();
+  const threads = readdirSync('/proc/self/task').filter((thread) =>
+    readFileSync(`/proc/self/task/${thread}/comm`, 'utf8').startsWith('V8Worker'),
+  );
+  assert.ok(threads.length > 0);
+  assert.deepEqual(new Set(threads.map((thread) => getPriority(Number(thread)))), new Set([15]));
+  assert.equal(getPriority(), 0);
+  await worker.terminate();
+});
 
 type Started = { readonly workers: Worker[]; readonly spare: SpareWorker };
 

@@ -108,11 +108,16 @@ function course(about: About, make: () => Bare, run: (instance: Bare, name: stri
     let ended: Ended;
     [instance, ended] = run(instance, name);
     ends.push(described(instance, ended, n === 0 ? '' : (about.results[n - 1] ?? ''), about.first));
-    if (ends.at(-1) === EXHAUSTED) return { ends, hash: undefined };
+    if (ends.at(-1) === EXHAUSTED) {
+      instance.dispose();
+      return { ends, hash: undefined };
+    }
     // An instance whose start function traps does not exist.
     if (n === 0 && ended.kind === 'trapped') break;
   }
-  return { ends, hash: snapshotHash(instance.capture()) };
+  const hash = snapshotHash(instance.capture());
+  instance.dispose();
+  return { ends, hash };
 }
 
 function begin(instance: Bare, name: string, asked?: Asked): Ended {
@@ -147,6 +152,7 @@ function moved(about: About, forms: readonly Form[], random: () => number, tally
       tally.stops += 1;
       if (next.engine !== form.engine) tally.changes += 1;
       form = next;
+      instance.dispose();
       instance = new Bare(form, suspending);
       instance.restore(snapshot);
       ended = instance.resume(asked);

@@ -77,6 +77,7 @@ export class ScriptRun {
         this.#fail(step, error instanceof Error ? (error.stack ?? error.message) : String(error));
       }
     }
+    for (const slot of this.#modules) if ('instance' in slot) slot.instance.dispose();
   }
 
   #fail(step: Step, what: string): void {
@@ -209,6 +210,7 @@ export class ScriptRun {
     live.moves += 1;
     const form = live.forms[live.moves % live.forms.length];
     if (form === undefined) throw new Error('a way has engines');
+    live.instance.dispose();
     live.instance = new Bare(form, HOST);
     live.instance.restore(snapshot);
     return live.instance.resume();
