@@ -2,10 +2,10 @@
 import { describe } from 'node:test';
 import { borders } from './borders.ts';
 import { outcomes } from './outcomes.ts';
-import { movingPrograms, programs } from './programs.ts';
-import { moving } from './moving.ts';
-import { movingTables, tables } from './tables.ts';
-import { routeName, ROUTES, SUBJECTS } from './subjects.ts';
+import { programs } from './programs.ts';
+import { tables } from './tables.ts';
+import { ROUTES, SUBJECTS } from './subjects.ts';
+import { travel } from './travel.ts';
 
 for (const subject of SUBJECTS) {
   describe(subject.name, () => {
@@ -16,10 +16,4 @@ for (const subject of SUBJECTS) {
   });
 }
 
-for (const route of ROUTES) {
-  describe(`${routeName(route)}, moving`, () => {
-    moving(route);
-    movingPrograms(route);
-    movingTables(route);
-  });
-}
+for (const route of ROUTES) travel(route);

@@ -48,15 +48,21 @@ const NAMES = Object.keys(ENGINES) as EngineName[];
 
 export const SUBJECTS: readonly Subject[] = NAMES.flatMap((name) => [subject(name, 'none'), subject(name, 'loop-all')]);
 
-/** Every engine to itself, and every pair to and fro, where guests can be stopped while they compute. */
-export const ROUTES: readonly Route[] = NAMES.flatMap((from, n) =>
-  NAMES.slice(n).flatMap((to) =>
-    (['loop', 'loop-all', 'instruction'] as const).map((policy): Route => {
+/** Every engine to itself, and every pair to and fro. */
+function routes(policy: Policy): readonly Route[] {
+  return NAMES.flatMap((from, n) =>
+    NAMES.slice(n).map((to): Route => {
       const here = subject(from, policy);
       return from === to ? [here] : [here, subject(to, policy)];
     }),
-  ),
-);
+  );
+}
+
+/** Where guests can be stopped while they compute. */
+export const ROUTES: readonly Route[] = (['loop', 'loop-all'] as const).flatMap(routes);
+
+/** Where they can be stopped everywhere. */
+export const EVERYWHERE: readonly Route[] = routes('instruction');
 
 export interface Made {
   readonly instance: Instance;
