@@ -10,12 +10,16 @@ import type { DrivenConnection, PeerDriver } from './peer-driver.ts';
 import { socat, type Talk } from './peers.ts';
 import { patternHash } from './stream.ts';
 import { ADDRESSES } from './topology.ts';
+import { waitFor } from './wait.ts';
 
 /** Bytes a second of the transfers: they outlast any test. What is left of them at the end is taken as fast as it comes. */
 const RATE = 40_000;
 
 /** States of a guest that is an agent's own. */
 const LIVE = new Set(['running', 'moving', 'lingering']);
+
+/** States of a flow that both sides have closed. */
+const ENDED = new Set(['TIME-WAIT', 'CLOSED']);
 
 export interface BusyOptions {
   /** Bytes of each stream, in each direction. */
@@ -55,6 +59,7 @@ export class Busy {
   /** Starts a guest, a download from it by curl, a connection that carries bytes both ways, and one that echoes. */
   static async start(hosts: Hosts, peer: PeerDriver, options: BusyOptions = {}): Promise<Busy> {
     const { size = 12_000_000, on = 'a' } = options;
+    await hosts.smallBuffersAtPeer();
     const guest = await hosts.run('stream', { publish: true, on });
     const seed = (Busy.#seeds += 10);
     const url = `http://${ADDRESSES.outside}:${guest.port}/stream/${size}/${seed}`;
@@ -108,7 +113,7 @@ export class Busy {
     await this.answers();
   }
 
-  /** Lets the transfers end and compares what came with what was sent. */
+  /** Lets the transfers end and compares what came with what was sent. Then the gateway has nothing left to carry for the guest. */
   async finish(): Promise<void> {
     await this.#both.hurry();
     const file = await this.#download.result(120_000);
@@ -119,5 +124,9 @@ export class Busy {
     await this.#both.until(({ closed }) => closed);
     this.#echo.finish();
     await this.#echo.running.done();
+    // The guest has its own time to close them; a flow that is still open when its guest ends stays until its peer has closed it.
+    await waitFor(async () => (await this.guest.flows()).every(({ state }) => ENDED.has(state)), {
+      what: 'the connections to end',
+    });
   }
 }

@@ -4,7 +4,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
 export interface WaitOptions {
-  /** Upper bound in milliseconds; default 10 000. */
+  /** Upper bound in milliseconds; default 30 000. */
   readonly timeout?: number;
   /** Milliseconds between two looks; default 10. */
   readonly interval?: number;
@@ -21,7 +21,7 @@ type Truthy<T> = Exclude<T, false | 0 | '' | null | undefined>;
  * hold yet; what it threw last is in the error when time is up.
  */
 export async function waitFor<T>(condition: () => T | Promise<T>, options: WaitOptions = {}): Promise<Truthy<T>> {
-  const timeout = options.timeout ?? 10_000;
+  const timeout = options.timeout ?? 30_000;
   const deadline = performance.now() + timeout;
   let last: unknown;
   for (;;) {
