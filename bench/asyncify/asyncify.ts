@@ -6,9 +6,14 @@ type Binaryen = typeof import('binaryen').default;
 
 let loaded: Promise<Binaryen> | undefined;
 
-/** Binaryen is large (15 MB), so it is loaded when the first module needs it. */
+/**
+ * Binaryen is large (15 MB), so it is loaded when the first module needs it. It compiles itself on V8's threads, which do not keep
+ * Node alive: without the timer the process may end meanwhile (exit code 13, "unsettled top-level await").
+ */
 function load(): Promise<Binaryen> {
-  loaded ??= import('binaryen').then((module) => module.default);
+  if (loaded !== undefined) return loaded;
+  const alive = setInterval(() => {}, 60_000);
+  loaded = import('binaryen').then((module) => module.default).finally(() => clearInterval(alive));
   return loaded;
 }
 
