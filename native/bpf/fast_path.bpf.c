@@ -11,8 +11,9 @@
  * So nothing is refused here, and to do nothing is always right.
  *
  * A packet that goes on to the gateway takes its flow with it: all that follow go there too, so that none overtakes it, until
- * the gateway has seen as many as went there, and opens the gate again. For a flow that was never carried the count begins with a
- * packet that is marked by the reserved bit of the IPv4 flags (RFC 791: zero), which the gateway takes off again.
+ * the gateway has seen as many as went there, and opens the gate again. For a flow that was not carried the count begins, in each
+ * direction, with a packet that is marked by the reserved bit of the IPv4 flags (RFC 791: zero), which the gateway takes off again: those that
+ * wait before it in that direction's queue are not counted, and the gateway must not take them for others that are.
  *
  * To take a flow back, the gateway clears `gate` and waits until `busy` is 0; it waits too where a packet has let go of a flow, for
  * those that were carried beside it. Both sides use sequentially consistent atomics,
@@ -58,7 +59,8 @@ static __always_inline int handle(struct __sk_buff *skb, __u32 direction)
 	add_in_order(&f->busy, 1);
 	/* What is read of the flow is read after these two. */
 	__u64 gate = __sync_fetch_and_add(&f->gate, 1);
-	if (gate == FLOW_ARMED)
+	__u64 armed = FLOW_ARMED(direction);
+	if (gate & armed && __sync_fetch_and_and(&f->gate, ~armed) & armed)
 		mark(s.ip);
 	if (gate & FLOW_LIVE) {
 		f->last_seen = (__s64)bpf_ktime_get_ns();

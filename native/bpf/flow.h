@@ -29,8 +29,8 @@ struct flow_key {
 };
 
 #define FLOW_LIVE (1ULL << 63)
-/* The next packet is marked, and the first that is counted. */
-#define FLOW_ARMED (1ULL << 62)
+/* The next packet of a direction is marked: the gateway has seen all that went before it once it sees that one. */
+#define FLOW_ARMED(direction) (1ULL << (62 - (direction)))
 
 struct flow {
 	/*

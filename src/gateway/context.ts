@@ -83,6 +83,11 @@ export class PlaneContext {
     this.out.push(device, p.off, p.end - p.off);
   }
 
+  /** Queues a segment of a connection, unless it waits until the kernel carries the flow. */
+  pass(flow: number, device: number): void {
+    if (!this.fast.keeps(flow, this.packet, device, this.out)) this.forward(device);
+  }
+
   /**
    * Makes a flow of a guest's port for which the outside port was acquired, on the guest's leg. -1 when the table is full: then the
    * packet is counted, and the port given back.

@@ -36,7 +36,7 @@ export const GATEWAY_DROPS = {
   icmp: 80,
   /** The guest acknowledges what the peer never sent. */
   'bad-ack': 81,
-  /** Came late: what it acknowledges, newer segments have acknowledged on the fast path. */
+  /** An acknowledgement that came late: newer segments have passed on the fast path, or the gateway speaks in its flow since. */
   superseded: 82,
   /** Not a packet: a flow that only its peer wanted gave way to a new one, as the table was full. */
   'early-drop': 83,

@@ -7,10 +7,10 @@
  * (`meet`). Before something happens for which the flow must stand still (a freeze, say) it is withdrawn; when that returns, no packet of it
  * is on the way past the pump.
  *
- * No segment overtakes another when a flow is admitted: the kernel counts those that go on to the pump, the first of which it marks, and
- * carries the flow only when the pump has seen as many, which is when its queues are empty for a moment. A pump that never catches up admits after a good
- * while all the same: then what is still in the queues comes late, once, as on any path that changes. An acknowledgement that is late then
- * is dropped (`isOvertaken`).
+ * No segment overtakes another when a flow is admitted: the kernel counts those that go on to the pump, and carries the flow only when the
+ * pump has seen as many, which is when the queues are empty of it for a moment. Each direction has a queue of its own, in which older
+ * segments may wait that were not counted; so the first that counts is marked in each, and both marks must have been seen. A flow of which
+ * something always waits is made to stand still for that (`pause.ts`).
  *
  * Without the kernel's part (old kernel, no privilege, `fast_path = "off"`) every method does nothing.
  */
@@ -20,6 +20,7 @@ import type { Seq } from '../rewrite/numbers.ts';
 import type { Packet } from '../rewrite/packet.ts';
 import type { Arena, FlowColumns } from './arena.ts';
 import { Custody } from './custody.ts';
+import { GATEWAY_DROPS } from './drops.ts';
 import {
   ESTABLISHED,
   EXPECTED,
@@ -40,6 +41,8 @@ import {
   WINDOW_CLOSED,
 } from './flow.ts';
 import type { FastDevices } from './fast-record.ts';
+import type { OutQueue } from './out-queue.ts';
+import { Pause } from './pause.ts';
 import { RECORD, takeKnown, writeKnown, writeNames, writeSetup } from './fast-record.ts';
 
 /** The kernel's side: `FastPathFlows` of the addon. Every method gives 0, or `-errno`. */
@@ -54,15 +57,18 @@ export type FastFlows = {
 };
 
 /**
- * Values of the column `fast`: the kernel does not know the flow; knows it; will mark the next packet that goes to the pump; counts
- * those that go there; carries the flow; carries it while the gateway holds the peer's data.
+ * Values of the column `fast`: the kernel does not know the flow; knows it; marks the next packet of each direction that goes to the pump;
+ * the pump has seen the mark of those to the peer, of those to the guest, or both, and counts from there on; the kernel carries the flow;
+ * carries it while the gateway holds the peer's data.
  */
 const UNKNOWN = 0;
 const KNOWN = 1;
 const ARMED = 2;
-const COUNTED = 3;
-const CARRIED = 4;
-const CARRIED_HELD = 5;
+const MARKED_OUT = 3;
+const MARKED_IN = 4;
+const COUNTED = 5;
+const CARRIED = 6;
+const CARRIED_HELD = 7;
 
 /** Segments that pass through the pump before a flow is proposed: short conversations are not worth it. */
 const WORTH = 8;
@@ -71,8 +77,12 @@ const GIVEN_UP = 255;
 const MOST_CANDIDATES = 256;
 /** Counts that were not equal, after which both begin again: a damaged packet is counted on one side only. */
 const MOST_TRIES = 16;
-/** Milliseconds after which a flow is admitted all the same; most have let the pump's queues run empty by then, and keep their order. */
-const PATIENCE = 1000;
+/** Milliseconds after which a flow of which something always waits is paused, how long at most, and until it is paused again. */
+const PATIENCE = 20;
+const PAUSE = 15;
+const NEXT_PAUSE = 1000;
+
+const SUPERSEDED = GATEWAY_DROPS.superseded;
 
 /** What a flow must not be. */
 const SPECIAL =
@@ -146,8 +156,9 @@ export class FastPath {
   readonly #custody: Custody;
   readonly #record = new Float64Array(RECORD);
   readonly #candidates = new Int32Array(MOST_CANDIDATES);
-  /** When each was first tried; 0 for not yet. */
-  readonly #since = new Float64Array(MOST_CANDIDATES);
+  /** From when on each may be paused; 0 for not yet known. */
+  readonly #pauseAt = new Float64Array(MOST_CANDIDATES);
+  readonly #pause = new Pause();
   #waiting = 0;
 
   constructor(arena: Arena, outsideAddress: number, kernel?: { flows: FastFlows; devices: FastDevices }) {
@@ -158,17 +169,13 @@ export class FastPath {
     this.#devices = kernel?.devices ?? { outsideTun: 0, legs: [] };
   }
 
-  /** A packet of the flow is under the hand: what the kernel knows is known before it is looked at. */
-  meet(flow: number, packet: Met): void {
+  /**
+   * A packet of the flow, to the peer or to the guest, is under the hand: what the kernel knows is known before it is looked at.
+   */
+  meet(flow: number, packet: Met, toPeer: boolean): void {
     const f = this.#arena.flows;
     const counted = isCounted(packet) ? 1 : 0;
-    if (f.fast[flow] === COUNTED) f.seen[flow] = f.seen[flow]! + counted;
-    else if (packet.reserved && f.fast[flow] === ARMED) {
-      f.fast[flow] = COUNTED;
-      f.seen[flow] = 1;
-      f.tries[flow] = 0;
-    }
-    if (!isCarried(f, flow)) return;
+    if (!isCarried(f, flow)) return this.#count(flow, packet.reserved, counted, toPeer ? MARKED_OUT : MARKED_IN);
     // Asked first: when it is not, packets on other processors that still saw it live are through, and have shown what they had.
     const live = this.#flows?.isLive(flow) === 1;
     this.#exchange(flow);
@@ -179,6 +186,24 @@ export class FastPath {
     f.tries[flow] = 0;
     f.passed[flow] = WORTH;
     this.#propose(flow);
+  }
+
+  /** A packet of a flow that the kernel does not carry, in the direction whose mark alone would be `mark`. */
+  #count(flow: number, marked: boolean, counted: number, mark: number): void {
+    const f = this.#arena.flows;
+    const fast = f.fast[flow]!;
+    if (fast < ARMED) return;
+    if (fast === COUNTED || fast === mark) {
+      f.seen[flow] = f.seen[flow]! + counted;
+    } else if (marked && fast === ARMED) {
+      f.fast[flow] = mark;
+      f.seen[flow] = 1;
+    } else if (marked) {
+      f.fast[flow] = COUNTED;
+      f.seen[flow] = f.seen[flow]! + 1;
+      f.tries[flow] = 0;
+      if (f.passed[flow] === WORTH) this.#propose(flow);
+    }
   }
 
   /** Takes over what the kernel knows of a flow, for somebody who only looks. */
@@ -199,7 +224,12 @@ export class FastPath {
     const passed = f.passed[flow]!;
     if (passed >= WORTH) return;
     f.passed[flow] = passed + 1;
-    if (passed + 1 === WORTH) this.#propose(flow);
+    if (passed + 1 === WORTH && !this.#awaitsMarks(flow)) this.#propose(flow);
+  }
+
+  #awaitsMarks(flow: number): boolean {
+    const fast = this.#arena.flows.fast[flow]!;
+    return fast >= ARMED && fast < COUNTED;
   }
 
   #propose(flow: number): void {
@@ -207,26 +237,65 @@ export class FastPath {
       this.#arena.flows.passed[flow] = 0;
       return;
     }
-    this.#since[this.#waiting] = 0;
+    this.#pauseAt[this.#waiting] = 0;
     this.#candidates[this.#waiting++] = flow;
   }
 
-  /** Between two batches, with nothing left to write. `idle` says that the devices were read empty; `now` is the arena's time. */
-  admit(idle: boolean, now: number): void {
+  /** Some flow stands still: `admit` is to be called again within a millisecond. */
+  get pausing(): boolean {
+    return this.#pause.flow >= 0;
+  }
+
+  /** Whether a translated segment that is to leave by `device` must wait. */
+  keeps(flow: number, p: Packet, device: number, out: OutQueue): boolean {
+    return this.#pause.flow === flow && this.#pause.keep(p, device, out);
+  }
+
+  /**
+   * Between two batches, with nothing left to write; what a flow kept back is queued then. `idle` says that the devices were read empty,
+   * `now` is the arena's time.
+   */
+  admit(idle: boolean, now: number, out: OutQueue): void {
     let kept = 0;
     for (let i = 0; i < this.#waiting; i++) {
       const flow = this.#candidates[i]!;
-      const since = this.#since[i]! || now;
-      const force = now - since > PATIENCE;
-      if ((idle || force) && !this.#advance(flow, force)) continue;
-      this.#since[kept] = since;
-      this.#candidates[kept++] = flow;
+      if (idle && !this.#advance(flow, now)) continue;
+      this.#candidates[kept] = flow;
+      this.#pauseAt[kept] = this.#pauseAt[i]! || now + PATIENCE;
+      if (!this.pausing && this.#arena.flows.fast[flow] === COUNTED && now >= this.#pauseAt[kept]!) {
+        this.#pause.begin(flow, now, now + PAUSE);
+        this.#pauseAt[kept] = now + NEXT_PAUSE;
+      }
+      kept++;
     }
     this.#waiting = kept;
+    if (this.pausing) this.#endPause(now, out);
   }
 
-  /** Takes a candidate one step further. True when another is to follow. */
-  #advance(flow: number, force: boolean): boolean {
+  #endPause(now: number, out: OutQueue): void {
+    const { flow } = this.#pause;
+    const f = this.#arena.flows;
+    if (f.phase[flow] !== LIVE) return this.#countSuperseded(this.#pause.forget());
+    if (f.fast[flow] === COUNTED && !this.#pause.isOver(now)) return;
+    if (isCarried(f, flow)) {
+      const acked = f.ackedToPeer[flow]!;
+      const guestTs = f.guestTs[flow]!;
+      const una = f.sndUna[flow]!;
+      const peerTs = f.peerTs[flow]!;
+      this.#exchange(flow);
+      const toPeer = f.ackedToPeer[flow]! !== acked || f.guestTs[flow]! !== guestTs;
+      const toGuest = f.sndUna[flow]! !== una || f.peerTs[flow]! !== peerTs;
+      this.#countSuperseded(this.#pause.supersede(toPeer, toGuest));
+    }
+    this.#pause.end(out);
+  }
+
+  #countSuperseded(segments: number): void {
+    this.#arena.drops[SUPERSEDED] = this.#arena.drops[SUPERSEDED]! + segments;
+  }
+
+  /** Takes a candidate one step further. True when it is to be tried again; one that awaits its marks comes back with them. */
+  #advance(flow: number, now: number): boolean {
     const f = this.#arena.flows;
     const kernel = this.#flows;
     // The slot may be another flow's by now, which then has its own count.
@@ -248,10 +317,11 @@ export class FastPath {
       kernel.arm(flow);
       f.fast[flow] = ARMED;
     }
-    if (f.fast[flow] === ARMED && !force) return true;
+    if (this.#awaitsMarks(flow)) return false;
+    if (this.#pause.flow === flow && !this.#pause.isQuiet(f.seen[flow]!, now)) return true;
     writeKnown(record, f, flow);
-    if (kernel.admit(flow, record, force ? -1 : f.seen[flow]!) !== 1) {
-      f.tries[flow] = f.tries[flow]! + 1;
+    if (kernel.admit(flow, record, f.seen[flow]!) !== 1) {
+      if (this.#pause.flow !== flow) f.tries[flow] = f.tries[flow]! + 1;
       return true;
     }
     f.fast[flow] = f.hold[flow] === 1 ? CARRIED_HELD : CARRIED;
@@ -295,6 +365,7 @@ export class FastPath {
   forget(flow: number): void {
     const f = this.#arena.flows;
     if (f.fast[flow] === UNKNOWN) return;
+    if (this.#pause.flow === flow) this.#countSuperseded(this.#pause.forget());
     this.withdraw(flow);
     writeNames(this.#record, f, flow, this.#outsideAddress);
     this.#flows?.forget(this.#record);

@@ -100,7 +100,7 @@ function passData(ctx: PlaneContext, flow: number, start: number, end: number): 
   setDestination(p, f.guestAddress[flow]! as Ipv4, f.guestPort[flow]! as Port);
   translateForGuest(ctx, flow);
   finish(p);
-  ctx.forward(deviceOfLeg(f.leg[flow]!));
+  ctx.pass(flow, deviceOfLeg(f.leg[flow]!));
 }
 
 /** A pure ACK of the peer passes to the guest's socket, placed where that socket's RCV.NXT is or will be. */
@@ -111,7 +111,7 @@ function passAck(ctx: PlaneContext, flow: number): void {
   setSeq(p, inSeq(ctx, flow, Math.max(f.playNxt[flow]!, f.rcvNxt[flow]!)));
   translateForGuest(ctx, flow);
   finish(p);
-  ctx.forward(deviceOfLeg(f.leg[flow]!));
+  ctx.pass(flow, deviceOfLeg(f.leg[flow]!));
   // The ACK that completes the peer's handshake may be all that was waited for.
   play(ctx, flow);
 }

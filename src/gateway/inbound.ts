@@ -64,7 +64,7 @@ function tcpFromPeer(ctx: PlaneContext): void {
   }
   if (flow < 0) return openFromPeer(ctx);
   if (p.flags & SPECIAL_BITS) ctx.fast.withdraw(flow);
-  else ctx.fast.meet(flow, p);
+  else ctx.fast.meet(flow, p, false);
   // Bytes that come late are held, and what follows goes behind them.
   if (f.hold[flow] === 1 && p.payloadLen > 0 && isCarried(f, flow)) ctx.fast.withdraw(flow);
   countIn(ctx, flow);
@@ -160,6 +160,6 @@ function passToGuest(ctx: PlaneContext, flow: number): void {
   setDestination(p, f.guestAddress[flow]! as Ipv4, f.guestPort[flow]! as Port);
   if (flags & MANAGED && flags & SYNCHRONIZED) translateForGuest(ctx, flow);
   finish(p);
-  ctx.forward(deviceOfLeg(f.leg[flow]!));
+  ctx.pass(flow, deviceOfLeg(f.leg[flow]!));
   ctx.fast.settle(flow);
 }

@@ -120,7 +120,7 @@ function liveSegment(ctx: PlaneContext, flow: number, leg: number, opening: bool
     return openFromGuest(ctx, guest);
   }
   if (p.flags & SPECIAL_BITS) ctx.fast.withdraw(flow);
-  else ctx.fast.meet(flow, p);
+  else ctx.fast.meet(flow, p, true);
   countOut(ctx, flow);
   if (f.flags[flow]! & OWNED) {
     // No socket of the guest may have this 4-tuple: what is left of one learns that its connection is over.
@@ -309,7 +309,7 @@ function passPlain(ctx: PlaneContext, flow: number, acked: boolean): void {
   if (p.tsAt !== 0) shownTimestamp(ctx, flow, p.tsVal);
   setSource(p, ctx.settings.outsideAddress, f.outsidePort[flow]! as Port);
   finish(p);
-  ctx.forward(OUTSIDE);
+  ctx.pass(flow, OUTSIDE);
 }
 
 /** `next` is what the guest's socket had sent before this segment. */
@@ -343,7 +343,7 @@ function passManaged(ctx: PlaneContext, flow: number, start: number, length: num
   if (p.tsAt !== 0 && f.flags[flow]! & HAS_TS) setTimestamps(p, value, p.tsEcr);
   setSource(p, ctx.settings.outsideAddress, f.outsidePort[flow]! as Port);
   finish(p);
-  ctx.forward(OUTSIDE);
+  ctx.pass(flow, OUTSIDE);
 }
 
 /** Whether a RST answers the SYN that the gateway repeats (RFC 9293 §3.10.7.1), and is not what an older socket left. */

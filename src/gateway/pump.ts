@@ -92,7 +92,7 @@ const flag = new Int32Array(data.flag);
 ctx.now = arenaNow();
 port.postMessage({ id: 0, result: {} } satisfies PumpReply);
 while (running) {
-  const timeout = ctx.timersArmed ? TIMER_TICK : 1000;
+  const timeout = ctx.fast.pausing ? 1 : ctx.timersArmed ? TIMER_TICK : 1000;
   const count = native.readBatch(fds, wake, buffer, SLOT, BATCH, descriptors, data.spinUs, timeout);
   if (count < 0) throw new Error(`reading the TUN devices failed: errno ${-count}`);
   ctx.now = arenaNow();
@@ -100,6 +100,7 @@ while (running) {
   plane.tick();
   out.flush();
   // Fewer than asked for: every device was read empty.
-  ctx.fast.admit(count < BATCH, ctx.now);
+  ctx.fast.admit(count < BATCH, ctx.now, out);
+  out.flush();
   if (Atomics.exchange(flag, 0, 0) !== 0) control();
 }

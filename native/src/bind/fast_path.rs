@@ -89,8 +89,7 @@ impl FastPathFlows {
     }
 
     #[napi]
-    pub fn admit(&self, slot: u32, record: View<AtomicU64>, seen: i32) -> i32 {
-        let seen = u64::try_from(seen).ok();
+    pub fn admit(&self, slot: u32, record: View<AtomicU64>, seen: u32) -> i32 {
         let admit = |record| self.flows.admit(slot, &setup(record), &evidence(record), seen);
         number(whole(record.doubles()).and_then(admit).map(i32::from))
     }

@@ -104,23 +104,22 @@ pub struct Evidence {
 
 /// Bit of `gate`: packets may pass.
 const LIVE: u64 = 1 << 63;
-/// Bit of `gate`: the next packet is marked.
-const ARMED: u64 = 1 << 62;
-/// What is counted in `gate`.
-const COUNT: u64 = ARMED - 1;
+/// Bits of `gate`: the next packet to the peer, and to the guest, is marked.
+const ARMED: u64 = 3 << 61;
 
 /// A window no segment can have: none has come yet.
 const NO_WINDOW: u32 = u32::MAX;
 
 impl Flow {
-    /// Begins a count of the packets that go on to the gateway: the next one is marked, and the first. The flow must not be live.
+    /// Begins a count of the packets that go on to the gateway. The next one in each direction is marked: it is the first of its
+    /// direction that counts. The flow must not be live.
     pub fn arm(&self) {
         self.gate.store(ARMED, SeqCst);
     }
 
     /// Makes the slot a flow that packets may pass, unless one is on its way to the gateway: then another number than `seen` was
-    /// counted. Without a number in any case. The flow must not be live. True when it is.
-    pub fn admit(&self, setup: &Setup, evidence: &Evidence, seen: Option<u64>) -> bool {
+    /// counted, or a direction has had no packet since the count began, so that an older one may be. The flow must not be live. True when it is.
+    pub fn admit(&self, setup: &Setup, evidence: &Evidence, seen: u32) -> bool {
         self.guest_address.store(setup.guest_address.to_be(), SeqCst);
         self.peer_address.store(setup.peer_address.to_be(), SeqCst);
         self.outside_address.store(setup.outside_address.to_be(), SeqCst);
@@ -145,12 +144,7 @@ impl Flow {
         self.clocks.iter().zip(evidence.clocks).for_each(|(place, value)| place.store(value, SeqCst));
         self.counts.iter().for_each(|place| place.store(0, SeqCst));
         self.peer_window.store(NO_WINDOW, SeqCst);
-        if let Some(count) = seen {
-            let gate = self.gate.load(SeqCst);
-            return gate & COUNT == count && self.gate.compare_exchange(gate, LIVE, SeqCst, SeqCst).is_ok();
-        }
-        self.gate.store(LIVE, SeqCst);
-        true
+        self.gate.compare_exchange(u64::from(seen), LIVE, SeqCst, SeqCst).is_ok()
     }
 
     /// Whether packets may pass. The kernel may take it back with each of them. When it has, those that were beside the one that

@@ -127,7 +127,7 @@ impl Flows {
     ///
     /// # Errors
     /// No such slot.
-    pub fn admit(&self, slot: u32, setup: &Setup, evidence: &Evidence, seen: Option<u64>) -> Result<bool> {
+    pub fn admit(&self, slot: u32, setup: &Setup, evidence: &Evidence, seen: u32) -> Result<bool> {
         Ok(self.slot(slot)?.admit(setup, evidence, seen))
     }
 

@@ -76,7 +76,7 @@ async function compare(t: Bench, pump: Pump, kind: Kind): Promise<void> {
   writeNames(record, f, flow, OUTSIDE_ADDRESS);
   writeSetup(record, f, flow, rig.devices);
   writeKnown(record, f, flow);
-  if (rig.flows.propose(0, record) !== 0 || rig.flows.admit(0, record, -1) !== 1) throw new Error('not admitted');
+  rig.admit(0, record);
   const before = record.slice();
   const counted = COUNTS.map((name) => f[name][flow]!);
   const way = kind.way;

@@ -9,24 +9,34 @@ import { BYTES_IN, PACKETS_IN, PACKETS_OUT, RECORD, RCV_NXT, SND_UNA } from '../
 const EVIDENCE = 20;
 const COUNTS = BYTES_IN - 2;
 
-type Slot = { live: boolean; armed: boolean; count: number; evidence: Float64Array };
+type Slot = { live: boolean; armed: { toPeer: boolean; toGuest: boolean }; count: number; evidence: Float64Array };
+
+function armed(): Slot['armed'] {
+  return { toPeer: true, toGuest: true };
+}
+
+function disarmed(): Slot['armed'] {
+  return { toPeer: false, toGuest: false };
+}
 
 export class FakeKernel implements FastFlows {
   readonly asked: string[] = [];
   readonly slots = new Map<number, Slot>();
   /** Results of `propose` other than 0. */
   refuses = 0;
+  /** Runs when a flow was admitted. */
+  admitted: (() => void) | undefined;
   /** Runs as the last carried packet ends, when the gateway asks whether a flow is live that is not. */
   finishing: (() => void) | undefined;
 
   /** A packet that the kernel does not carry. True when it goes to the pump with the mark. */
-  toPump(flow: number): boolean {
+  toPump(flow: number, way: keyof Slot['armed'] = 'toPeer'): boolean {
     const slot = this.slots.get(flow);
     if (slot === undefined) return false;
-    const marked = slot.armed;
+    const marked = slot.armed[way];
     slot.count = slot.live ? 1 : slot.count + 1;
     slot.live = false;
-    slot.armed = false;
+    slot.armed[way] = false;
     return marked;
   }
 
@@ -48,13 +58,13 @@ export class FakeKernel implements FastFlows {
   propose(flow: number): number {
     this.asked.push('propose');
     if (this.refuses !== 0) return this.refuses;
-    this.slots.set(flow, { live: false, armed: true, count: 0, evidence: new Float64Array(RECORD) });
+    this.slots.set(flow, { live: false, armed: armed(), count: 0, evidence: new Float64Array(RECORD) });
     return 0;
   }
 
   arm(flow: number): number {
     this.asked.push('arm');
-    Object.assign(this.#slot(flow), { armed: true, count: 0 });
+    Object.assign(this.#slot(flow), { armed: armed(), count: 0 });
     return 0;
   }
 
@@ -64,8 +74,9 @@ export class FakeKernel implements FastFlows {
     if (slot.live) throw new Error('admitted twice');
     slot.evidence = record.slice();
     slot.evidence.fill(0, COUNTS, COUNTS + 4);
-    if (seen >= 0 && seen !== slot.count) return 0;
-    Object.assign(slot, { live: true, armed: false, count: 0 });
+    if (slot.armed.toPeer || slot.armed.toGuest || seen !== slot.count) return 0;
+    Object.assign(slot, { live: true, armed: disarmed(), count: 0 });
+    this.admitted?.();
     return 1;
   }
 
@@ -87,7 +98,7 @@ export class FakeKernel implements FastFlows {
 
   withdraw(flow: number, record: Float64Array): number {
     this.asked.push('withdraw');
-    Object.assign(this.#slot(flow), { live: false, armed: false, count: 0 });
+    Object.assign(this.#slot(flow), { live: false, armed: disarmed(), count: 0 });
     return this.exchange(flow, record);
   }
 

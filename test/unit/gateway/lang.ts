@@ -13,6 +13,7 @@ import type { Arena, ArenaLimits } from '../../../src/gateway/arena.ts';
 import { PlaneContext } from '../../../src/gateway/context.ts';
 import { STATES } from '../../../src/gateway/flow.ts';
 import { readCounters, showFlow } from '../../../src/gateway/listing.ts';
+import type { FastPath } from '../../../src/gateway/fast-path.ts';
 import { OutQueue } from '../../../src/gateway/out-queue.ts';
 import { Plane } from '../../../src/gateway/plane.ts';
 import { Verbs } from '../../../src/gateway/verbs.ts';
@@ -42,6 +43,8 @@ export type BenchOptions = {
   b?: Partial<Side>;
   mtu?: number;
   publish?: boolean;
+  /** The fast path of the arena; without, there is no kernel's part. */
+  fast?: (arena: Arena) => FastPath;
 };
 
 const BUFFER = 4 * 1024 * 1024;
@@ -79,11 +82,12 @@ export class Bench {
         this.#saw(decode(descriptors[3 * i]!, bytes.slice(at, at + descriptors[3 * i + 2]!)));
       }
     });
-    this.ctx = new PlaneContext(this.arena, this.#out, {
+    const settings = {
       outsideAddress: OUTSIDE_ADDRESS,
       pool: { base: address('100.64.0.0'), prefix: 10 },
       mtu: options.mtu ?? 1500,
-    });
+    };
+    this.ctx = new PlaneContext(this.arena, this.#out, settings, options.fast?.(this.arena));
     this.ctx.now = 10_000;
     this.plane = new Plane(this.ctx);
     this.verbs = new Verbs(this.ctx, LEGS);
