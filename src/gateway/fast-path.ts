@@ -41,9 +41,9 @@ import {
   WINDOW_CLOSED,
 } from './flow.ts';
 import type { FastDevices } from './fast-record.ts';
+import { RECORD, takeKnown, writeKnown, writeNames, writeSetup } from './fast-record.ts';
 import type { OutQueue } from './out-queue.ts';
 import { Pause } from './pause.ts';
-import { RECORD, takeKnown, writeKnown, writeNames, writeSetup } from './fast-record.ts';
 
 /** The kernel's side: `FastPathFlows` of the addon. Every method gives 0, or `-errno`. */
 export type FastFlows = {
@@ -169,9 +169,7 @@ export class FastPath {
     this.#devices = kernel?.devices ?? { outsideTun: 0, legs: [] };
   }
 
-  /**
-   * A packet of the flow, to the peer or to the guest, is under the hand: what the kernel knows is known before it is looked at.
-   */
+  /** A packet of the flow, to the peer or to the guest, is under the hand: what the kernel knows is known before it is looked at. */
   meet(flow: number, packet: Met, toPeer: boolean): void {
     const f = this.#arena.flows;
     const counted = isCounted(packet) ? 1 : 0;

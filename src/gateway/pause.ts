@@ -4,10 +4,10 @@
  * Theory of operation. A sender that fills its window goes on as acknowledgements come. Where the pump keeps those back, what is on the way
  * arrives, and then nothing is, within the time that the queues take to run empty. When nothing has come for so long that no end has anything
  * left to answer, the flow becomes the kernel's, and then they are sent: all that they make a sender send goes there. Data, and what is more
- * than an acknowledgement, passes at once, behind those that were kept in its direction. So nothing is lost, and nothing overtakes anything.
- * An acknowledgement that passes just then all the same says all that those before it did, which are dropped.
+ * than an acknowledgement, passes at once, behind those that were kept in its direction.
  *
- * Limits. One flow at a time, for some milliseconds, with some dozens of acknowledgements. A sender that is far away does not hear of it
+ * Limits. An end may speak for its own reasons (a delayed acknowledgement, a window) just as the flow becomes the kernel's. What was kept in
+ * its direction is old then, and dropped; in the microseconds in which that is found out, it may come late all the same. One flow at a time, for some milliseconds, with some dozens of acknowledgements. A sender that is far away does not hear of it
  * in time; its flow stays with the pump.
  */
 import type { Packet } from '../rewrite/packet.ts';

@@ -161,8 +161,8 @@ describe('admission', () => {
     assert.deepEqual(s.kernel.asked, ['propose']);
     s.settleDown();
     assert.ok(!s.carried, 'no packet is counted yet, so one may be on its way unmarked');
-    // Three are on their way, the first of them marked; after each the pump believes that it is idle.
     s.bothWays();
+    // Two more are on their way; after each the pump believes that it is idle.
     const marks = [s.kernel.toPump(s.flow), s.kernel.toPump(s.flow)];
     assert.deepEqual(marks, [false, false]);
     for (const marked of marks) {
@@ -173,6 +173,16 @@ describe('admission', () => {
     s.settleDown();
     assert.ok(s.carried);
     assert.deepEqual(s.kernel.asked, ['propose', 'admit 2', 'admit 3', 'admit 4']);
+  });
+
+  test('not while packets may be in a queue that was not read empty', () => {
+    const s = new Setting();
+    s.propose();
+    s.bothWays();
+    for (let batch = 0; batch < 100; batch++) s.fast.admit(false, 1, s.t.ctx.out);
+    assert.ok(!s.carried);
+    s.settleDown();
+    assert.ok(s.carried);
   });
 
   test('what waited in the queue of the other direction when the count began is not taken for what was counted', () => {

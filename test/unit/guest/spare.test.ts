@@ -5,28 +5,15 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { getPriority } from 'node:os';
 import { test } from 'node:test';
 import type { Worker } from 'node:worker_threads';
-import { instrument } from '../../../src/engine/points/instrument.ts';
-import { v8Engine } from '../../../src/engine/v8/engine.ts';
-import { Guest } from '../../../src/guest/guest.ts';
 import { SpareWorker, startWorker } from '../../../src/guest/spare.ts';
 import { waitFor } from '../../support/wait.ts';
 import { wat } from '../engine/support.ts';
+import { plainGuest } from './support.ts';
 
 const MODULE = wat('(module (memory (export "memory") 1) (func (export "_start")))');
 
 async function run(worker: Worker): Promise<string> {
-  const guest = new Guest({
-    worker,
-    engine: 'v8',
-    instrumented: instrument(MODULE, 'loop', v8Engine.flag),
-    module: MODULE,
-    address: 0x64400001,
-    args: ['short'],
-    environ: [],
-    preopens: [],
-    onLog: () => undefined,
-    onState: () => undefined,
-  });
+  const guest = plainGuest(MODULE, 'v8', worker);
   await guest.start();
   const end = await guest.codeEnded;
   await guest.destroy();

@@ -5,7 +5,7 @@ import { outcomes } from './outcomes.ts';
 import { programs } from './programs.ts';
 import { tables } from './tables.ts';
 import { ROUTES, SUBJECTS } from './subjects.ts';
-import { travel } from './travel.ts';
+import { holdsOn } from './route.ts';
 
 for (const subject of SUBJECTS) {
   describe(subject.name, () => {
@@ -16,4 +16,4 @@ for (const subject of SUBJECTS) {
   });
 }
 
-for (const route of ROUTES) travel(route);
+for (const route of ROUTES) holdsOn(route);

@@ -5,7 +5,7 @@ import { movingPrograms } from './programs.ts';
 import { type Route, routeName } from './subjects.ts';
 import { movingTables } from './tables.ts';
 
-export function travel(route: Route): void {
+export function holdsOn(route: Route): void {
   describe(`${routeName(route)}, moving`, () => {
     moving(route);
     movingPrograms(route);
