@@ -71,11 +71,14 @@ export class FastPathFlows {
   constructor(keysFd: number, flowsFd: number, slots: number);
   /** Makes the kernel know a flow, armed. -ENOSPC: no room for its keys; then it does not. */
   propose(slot: number, record: Float64Array): number;
-  /** Begins to count packets that go on to the TUN: the next one is marked by the reserved bit of its IPv4 flags, and the first. */
-  arm(slot: number): number;
+  /**
+   * Begins to count packets that go on to the TUN, of the guest's those that come from the device: the next one of each direction is marked
+   * by the reserved bit of its IPv4 flags, and the first.
+   */
+  arm(slot: number, legDevice: number): number;
   /**
    * Lets the kernel carry a proposed flow, unless one of its packets is on the way to the TUN, that is, another number than `seen`
-   * was counted; -1 as `seen`: in any case. 1 when it is carried, else 0.
+   * was counted, or a mark is still to be made. 1 when it is carried, else 0.
    */
   admit(slot: number, record: Float64Array, seen: number): number;
   /** 1 when the kernel carries the flow: it stops to with the first packet that it passes on, which is then the first counted. After 0 no packet is being carried. */

@@ -54,6 +54,9 @@ static __always_inline int handle(struct __sk_buff *skb, __u32 direction)
 	struct flow *f = bpf_map_lookup_elem(&flows, &slot);
 	if (!f)
 		return PASS;
+	/* An old socket of the guest, on a host that it has left: such segments stay with the gateway, and nothing is to wait for them. */
+	if (direction == TO_PEER && skb->ingress_ifindex != f->leg_device)
+		return PASS;
 
 	int verdict = PASS;
 	add_in_order(&f->busy, 1);

@@ -49,8 +49,9 @@ struct flow {
 	__be16 peer_port;
 	__be16 outside_port;
 	__u16 reserved;
-	/* Where the guest's packets must come from, and the TUN devices whose routes lead to the host and to the peer. */
+	/* Where the guest's packets must come from, from the first count on. */
 	__u32 leg_device;
+	/* The TUN devices whose routes lead to the host and to the peer. */
 	__u32 leg_tun;
 	__u32 outside_tun;
 	__u32 flags;

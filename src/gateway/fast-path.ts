@@ -9,7 +9,8 @@
  *
  * No segment overtakes another when a flow is admitted: the kernel counts those that go on to the pump, and carries the flow only when the
  * pump has seen as many, which is when the queues are empty of it for a moment. Each direction has a queue of its own, in which older
- * segments may wait that were not counted; so the first that counts is marked in each, and both marks must have been seen. A flow of which
+ * segments may wait that were not counted; so the first that counts is marked in each, and both marks must have been seen. Both sides count
+ * the same: of the guest's only what comes from its leg. What is damaged the pump cannot count; then all begins again. A flow of which
  * something always waits is made to stand still for that (`pause.ts`).
  *
  * Without the kernel's part (old kernel, no privilege, `fast_path = "off"`) every method does nothing.
@@ -48,7 +49,7 @@ import { Pause } from './pause.ts';
 /** The kernel's side: `FastPathFlows` of the addon. Every method gives 0, or `-errno`. */
 export type FastFlows = {
   propose(slot: number, record: Float64Array): number;
-  arm(slot: number): number;
+  arm(slot: number, legDevice: number): number;
   admit(slot: number, record: Float64Array, seen: number): number;
   isLive(slot: number): number;
   exchange(slot: number, record: Float64Array): number;
@@ -77,6 +78,8 @@ const GIVEN_UP = 255;
 const MOST_CANDIDATES = 256;
 /** Counts that were not equal, after which both begin again: a damaged packet is counted on one side only. */
 const MOST_TRIES = 16;
+/** Packets without a mark, where one is awaited, after which both begin again: it was on a damaged one. (With the queues read empty it cannot be in them.) */
+const MOST_UNMARKED = 64;
 /** Milliseconds after which a flow of which something always waits is paused, how long at most, and until it is paused again. */
 const PATIENCE = 20;
 const PAUSE = 15;
@@ -199,8 +202,11 @@ export class FastPath {
     } else if (marked) {
       f.fast[flow] = COUNTED;
       f.seen[flow] = f.seen[flow]! + 1;
+      this.#again(flow);
       f.tries[flow] = 0;
-      if (f.passed[flow] === WORTH) this.#propose(flow);
+    } else if (!this.#lacksMark(flow)) {
+      f.tries[flow] = f.tries[flow]! + 1;
+      if (this.#lacksMark(flow)) this.#again(flow);
     }
   }
 
@@ -222,7 +228,17 @@ export class FastPath {
     const passed = f.passed[flow]!;
     if (passed >= WORTH) return;
     f.passed[flow] = passed + 1;
-    if (passed + 1 === WORTH && !this.#awaitsMarks(flow)) this.#propose(flow);
+    if (passed + 1 === WORTH && (!this.#awaitsMarks(flow) || this.#lacksMark(flow))) this.#propose(flow);
+  }
+
+  /** A candidate that awaited its marks is one again; it still is when they were believed to be lost. */
+  #again(flow: number): void {
+    const f = this.#arena.flows;
+    if (f.passed[flow] === WORTH) this.#propose(flow);
+  }
+
+  #lacksMark(flow: number): boolean {
+    return this.#awaitsMarks(flow) && this.#arena.flows.tries[flow]! >= MOST_UNMARKED;
   }
 
   #awaitsMarks(flow: number): boolean {
@@ -292,13 +308,14 @@ export class FastPath {
     this.#arena.drops[SUPERSEDED] = this.#arena.drops[SUPERSEDED]! + segments;
   }
 
-  /** Takes a candidate one step further. True when it is to be tried again; one that awaits its marks comes back with them. */
+  /** Takes a candidate one step further. True when it is to be tried again; one that awaits its marks comes back with them, or without. */
   #advance(flow: number, now: number): boolean {
     const f = this.#arena.flows;
     const kernel = this.#flows;
     // The slot may be another flow's by now, which then has its own count.
     if (kernel === undefined || f.flowId[flow] === 0 || f.passed[flow] !== WORTH || isCarried(f, flow)) return false;
-    if (!isPlain(f, flow) || this.#devices.legs[f.leg[flow]!] === undefined) {
+    const leg = this.#devices.legs[f.leg[flow]!];
+    if (!isPlain(f, flow) || leg === undefined) {
       f.passed[flow] = 0;
       return false;
     }
@@ -310,10 +327,14 @@ export class FastPath {
         f.passed[flow] = GIVEN_UP;
         return false;
       }
-      f.fast[flow] = ARMED;
-    } else if (f.fast[flow] === KNOWN || (f.fast[flow] === COUNTED && f.tries[flow]! >= MOST_TRIES)) {
-      kernel.arm(flow);
-      f.fast[flow] = ARMED;
+      this.#armed(flow);
+    } else if (
+      f.fast[flow] === KNOWN ||
+      (f.fast[flow] === COUNTED && f.tries[flow]! >= MOST_TRIES) ||
+      this.#lacksMark(flow)
+    ) {
+      kernel.arm(flow, leg.device);
+      this.#armed(flow);
     }
     if (this.#awaitsMarks(flow)) return false;
     if (this.#pause.flow === flow && !this.#pause.isQuiet(f.seen[flow]!, now)) return true;
@@ -325,6 +346,12 @@ export class FastPath {
     f.fast[flow] = f.hold[flow] === 1 ? CARRIED_HELD : CARRIED;
     f.passed[flow] = 0;
     return false;
+  }
+
+  #armed(flow: number): void {
+    const f = this.#arena.flows;
+    f.fast[flow] = ARMED;
+    f.tries[flow] = 0;
   }
 
   #exchange(flow: number): void {

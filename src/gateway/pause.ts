@@ -7,8 +7,9 @@
  * than an acknowledgement, passes at once, behind those that were kept in its direction.
  *
  * Limits. An end may speak for its own reasons (a delayed acknowledgement, a window) just as the flow becomes the kernel's. What was kept in
- * its direction is old then, and dropped; in the microseconds in which that is found out, it may come late all the same. One flow at a time, for some milliseconds, with some dozens of acknowledgements. A sender that is far away does not hear of it
- * in time; its flow stays with the pump.
+ * its direction is old then, and dropped; in the microseconds in which that is found out, it may come late all the same. One flow at a
+ * time, for some milliseconds, with some dozens of acknowledgements. A sender that is far away does not hear of it in time; its flow stays
+ * with the pump.
  */
 import type { Packet } from '../rewrite/packet.ts';
 import { TCP_ACK } from '../rewrite/tcp.ts';

@@ -31,6 +31,12 @@ for (const seed of SEEDS)
       }
     });
 
+    test('what comes from a host that the guest has left goes to the pump, and changes nothing for the flow', () => {
+      const { sent, ...harm } = report.elsewhere;
+      assert.ok(sent > 0);
+      assert.deepEqual(harm, { carried: 0, letGo: 0 });
+    });
+
     test('all others go to the pump', () => {
       for (const name of Object.keys(SPECIAL_KINDS)) {
         const { carried, passed } = report.kinds[name] ?? { carried: -1, passed: 0 };

@@ -84,8 +84,8 @@ impl FastPathFlows {
     }
 
     #[napi]
-    pub fn arm(&self, slot: u32) -> i32 {
-        number(self.flows.arm(slot))
+    pub fn arm(&self, slot: u32, leg_device: u32) -> i32 {
+        number(self.flows.arm(slot, leg_device))
     }
 
     #[napi]

@@ -112,8 +112,9 @@ const NO_WINDOW: u32 = u32::MAX;
 
 impl Flow {
     /// Begins a count of the packets that go on to the gateway. The next one in each direction is marked: it is the first of its
-    /// direction that counts. The flow must not be live.
-    pub fn arm(&self) {
+    /// direction that counts. Of the guest's, those that come from `leg_device` do. The flow must not be live.
+    pub fn arm(&self, leg_device: u32) {
+        self.leg_device.store(leg_device, SeqCst);
         self.gate.store(ARMED, SeqCst);
     }
 

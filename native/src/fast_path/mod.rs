@@ -104,7 +104,7 @@ impl Flows {
     /// # Errors
     /// No such slot, or no room for its keys; then nothing has changed.
     pub fn propose(&mut self, slot: u32, setup: &Setup) -> Result<()> {
-        self.slot(slot)?.arm();
+        self.slot(slot)?.arm(setup.leg_device);
         for (key, direction) in keys_of(setup).into_iter().zip([TO_PEER, TO_GUEST]) {
             if self.keys.insert(key, (slot << 1) | direction, 0).is_err() {
                 self.forget(setup);
@@ -118,8 +118,8 @@ impl Flows {
     ///
     /// # Errors
     /// No such slot.
-    pub fn arm(&self, slot: u32) -> Result<()> {
-        self.slot(slot)?.arm();
+    pub fn arm(&self, slot: u32, leg_device: u32) -> Result<()> {
+        self.slot(slot)?.arm(leg_device);
         Ok(())
     }
 

@@ -67,7 +67,8 @@ fn setup_is_where_the_program_reads_it_addresses_in_network_order() {
 #[test]
 fn admitted_when_as_many_were_seen_as_were_counted() {
     let flow = Flow::default();
-    flow.arm();
+    flow.arm(7);
+    assert_eq!(at::<AtomicU32>(&flow, LEG_DEVICE).load(SeqCst), 7, "whose packets are counted");
     assert_eq!(gate(&flow).load(SeqCst), TO_PEER_ARMED | TO_GUEST_ARMED);
     gate(&flow).fetch_add(3, SeqCst);
     for armed in [TO_PEER_ARMED, TO_GUEST_ARMED] {

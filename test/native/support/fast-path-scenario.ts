@@ -10,19 +10,24 @@ import type { Bench } from '../../unit/gateway/lang.ts';
 import { OUTSIDE_ADDRESS } from '../../unit/gateway/segments.ts';
 import { routed } from './fast-path-frames.ts';
 import { Pump } from './fast-path-pump.ts';
-import { FROM_PEER, Rig } from './fast-path-rig.ts';
+import { FROM_GUEST, FROM_PEER, Rig } from './fast-path-rig.ts';
 import { Segments, type Kind } from './fast-path-segments.ts';
 
 export type Report = {
   /** By kind of segment: how many the kernel carried, and how many it left to the pump. */
   readonly kinds: Record<string, { carried: number; passed: number }>;
   readonly differences: string[];
+  /** Of segments that do not come from the flow's leg: how many were carried, and after how many the kernel carried the flow no more. */
+  readonly elsewhere: { sent: number; carried: number; letGo: number };
 };
 
 const CASES = 1500;
 /** Segments of one connection, after which another begins. */
 const OF_ONE = 60;
+/** Of so many one is sent from another leg before. */
+const ELSEWHERE = 10;
 const MOST_DIFFERENCES = 10;
+const LEG_DEVICE = 6;
 const PEER_EDGE = 22;
 const NAMES: Readonly<Record<number, string>> = {
   20: 'SND.UNA',
@@ -40,7 +45,7 @@ const NAMES: Readonly<Record<number, string>> = {
 };
 const COUNTS = ['bytesOut', 'packetsOut', 'bytesIn', 'packetsIn'] as const;
 
-const report: Report = { kinds: {}, differences: [] };
+const report: Report = { kinds: {}, differences: [], elsewhere: { sent: 0, carried: 0, letGo: 0 } };
 const rig = new Rig();
 const segments = new Segments(Number(process.argv[2]));
 
@@ -66,6 +71,21 @@ function settled(leg: 'a' | 'b'): Bench {
 
 function differ(kind: Kind, what: string): void {
   report.differences.push(`${kind.name}: ${what}`);
+}
+
+/** The old socket of a guest that has moved still speaks, from the leg that it was on. */
+async function fromElsewhere(t: Bench, kind: Kind): Promise<void> {
+  const record = new Float64Array(RECORD);
+  writeNames(record, t.f, t.slot(), OUTSIDE_ADDRESS);
+  writeSetup(record, t.f, t.slot(), rig.devices);
+  writeKnown(record, t.f, t.slot());
+  record[LEG_DEVICE] = rig.devices.outsideTun;
+  rig.admit(0, record);
+  report.elsewhere.sent++;
+  report.elsewhere.carried += (await rig.send(kind.way, kind.frame)).length;
+  if (rig.flows.isLive(0) !== 1) report.elsewhere.letGo++;
+  rig.flows.withdraw(0, record.slice());
+  rig.flows.forget(record);
 }
 
 async function compare(t: Bench, pump: Pump, kind: Kind): Promise<void> {
@@ -132,7 +152,9 @@ for (let n = 0; n < CASES && report.differences.length < MOST_DIFFERENCES; n++) 
     t = MAKERS[segments.below(MAKERS.length)]!();
     pump = new Pump(t);
   }
-  await compare(t, pump, segments.next(t));
+  const kind = segments.next(t);
+  if (kind.way === FROM_GUEST && n % ELSEWHERE === 0) await fromElsewhere(t, kind);
+  await compare(t, pump, kind);
 }
 await rig.close();
 process.stdout.write(JSON.stringify(report));

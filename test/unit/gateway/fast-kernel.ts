@@ -22,6 +22,8 @@ function disarmed(): Slot['armed'] {
 export class FakeKernel implements FastFlows {
   readonly asked: string[] = [];
   readonly slots = new Map<number, Slot>();
+  /** The device from which it counts what the guest sends, since it was armed again. */
+  leg: number | undefined;
   /** Results of `propose` other than 0. */
   refuses = 0;
   /** Runs when a flow was admitted. */
@@ -62,8 +64,9 @@ export class FakeKernel implements FastFlows {
     return 0;
   }
 
-  arm(flow: number): number {
+  arm(flow: number, legDevice: number): number {
     this.asked.push('arm');
+    this.leg = legDevice;
     Object.assign(this.#slot(flow), { armed: armed(), count: 0 });
     return 0;
   }

@@ -216,6 +216,32 @@ describe('admission', () => {
     assert.ok(s.carried);
   });
 
+  for (const lost of ['toPeer', 'toGuest'] as const)
+    test(`a mark ${lost === 'toPeer' ? 'to the peer' : 'to the guest'} that never comes is made again`, () => {
+      const s = new Setting();
+      s.propose();
+      s.kernel.toPump(s.flow, lost); // damaged: the pump never sees it
+      for (let n = 0; n < 63; n++) s.bothWays();
+      s.settleDown();
+      assert.ok(!s.kernel.asked.includes('arm'), 'older ones may wait before it');
+      s.bothWays();
+      assert.ok(!s.kernel.asked.includes('arm'), 'nor is anything lost that may be in a queue');
+      s.settleDown();
+      assert.equal(s.kernel.asked.at(-1), 'arm');
+      s.bothWays();
+      s.settleDown();
+      assert.ok(s.carried);
+    });
+
+  test('a flow whose guest has moved is counted where the guest is', () => {
+    const s = new Setting();
+    s.admit();
+    s.fast.withdraw(s.flow);
+    s.f.leg[s.flow] = 1;
+    s.propose();
+    assert.deepEqual([s.kernel.asked.at(-1), s.kernel.leg], ['arm', DEVICES.legs[1]?.device]);
+  });
+
   for (const [what, header] of [
     ['with IPv4 options', { ihl: 24 }],
     ['on its last hop', { ttl: 1 }],
