@@ -29,6 +29,7 @@ export const {
   wakeCreate,
   wakeSignal,
   wakeClear,
+  shortenSlices,
   readBatch,
   writeBatch,
   sockOpen,

@@ -27,6 +27,7 @@ pub mod interrupt;
 pub mod memory;
 pub mod points;
 pub mod poll;
+pub mod slice;
 pub mod snapshot;
 pub mod socket;
 pub mod tun;

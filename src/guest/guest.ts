@@ -7,7 +7,6 @@
  *
  * `ended` is final. A guest that lingers has no code left to run, but connections whose peers lack bytes; it can still move.
  */
-import { availableParallelism } from 'node:os';
 import type { Worker } from 'node:worker_threads';
 import type { InstrumentedModule, Outcome, StopSignal } from '../engine/engine.ts';
 import { createStopSignal } from '../engine/stop.ts';
@@ -15,13 +14,16 @@ import { KedgeError, isErrorCode } from '../errors.ts';
 import { failed, native } from '../native.ts';
 import type { WakeFd } from '../native.ts';
 import { closeLeft, createAccount } from './descriptors.ts';
-import { AT_REST, createWords, LOG_OUTSTANDING, logCost } from './protocol.ts';
+import { AT_REST, createWords, LOG_OUTSTANDING, logCost, REST_STOPPED } from './protocol.ts';
 import type { Requests, WorkerBegin, WorkerError, WorkerMessage, WorkerStart } from './protocol.ts';
 import { startWorker } from './spare.ts';
 
-const CORES = availableParallelism();
-/** How long the keeper's thread waits for a guest to stop without going to sleep, milliseconds. */
-const AWAKE = 0.5;
+/**
+ * How long the keeper's thread waits for a guest to stop before it looks after others, milliseconds: most take less. The first part of it
+ * awake, for a core that has gone to sleep takes longer to wake up than most guests that compute take to stop.
+ */
+const PATIENCE = 1;
+const AWAKE = 0.04;
 
 /** How a guest's code ended. */
 export type GuestEnd =
@@ -74,6 +76,8 @@ export class Guest {
   readonly #words = createWords();
   #nextId = 1;
   #closed = false;
+  /** Its guest is known to have stopped, by the shared word; the message that says so comes later. */
+  #aheadOfMessage = false;
   #state: GuestState = { name: 'preparing' };
   #onStopped: ((result: 'stopped' | 'ended') => void)[] = [];
 
@@ -185,6 +189,9 @@ export class Guest {
   }
 
   #outcome(outcome: Outcome): void {
+    const known = this.#aheadOfMessage;
+    this.#aheadOfMessage = false;
+    if (known) return;
     if (outcome.kind !== 'stopped') this.#change({ name: 'lingering', end: outcome });
     else if (this.#onStopped.length > 0) this.#change({ name: 'stopped' });
     // Whoever wanted that has given up: nobody would ever let it go on.
@@ -251,7 +258,11 @@ export class Guest {
     const reached = new Promise<'stopped' | 'ended'>((resolve) => this.#onStopped.push(resolve));
     this.#stop.request();
     native.wakeSignal(this.#wake);
-    this.#stayAwake();
+    if (this.#waitForRest() === REST_STOPPED) {
+      this.#aheadOfMessage = true;
+      this.#change({ name: 'stopped' });
+      return 'stopped';
+    }
     let timer: NodeJS.Timeout | undefined;
     const { stopLimit = STOP_LIMIT } = this.#options;
     const limit = new Promise<'stuck'>((resolve) => {
@@ -266,14 +277,17 @@ export class Guest {
     throw new KedgeError('KEDGE_GUEST_UNSTOPPABLE', `the guest reached no stable point in ${stopLimit} ms`);
   }
 
-  /**
-   * Most guests stop sooner than a core that has gone to sleep wakes up again for their message. (Where there is but one, the guest
-   * needs it.)
-   */
-  #stayAwake(): void {
-    if (CORES === 1) return;
-    const end = performance.now() + AWAKE;
-    while (Atomics.load(this.#words, AT_REST) === 0 && performance.now() < end);
+  /** How the guest's code came to rest, if it did in this time. */
+  #waitForRest(): number {
+    const words = this.#words;
+    const start = performance.now();
+    while (performance.now() - start < AWAKE) {
+      const rest = Atomics.load(words, AT_REST);
+      if (rest !== 0) return rest;
+    }
+    // Not awake any longer: a guest that was blocked may have woken up on this very core.
+    Atomics.wait(words, AT_REST, 0, PATIENCE);
+    return Atomics.load(words, AT_REST);
   }
 
   drain() {

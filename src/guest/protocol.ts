@@ -29,8 +29,12 @@ export type WorkerStart = {
 
 /** How much output is on its way to the keeper; see `logCost`. */
 export const LOG_OUTSTANDING = 0;
-/** 1 once the thread has said how its guest's code came to rest, until the guest runs again. */
+/** How the guest's code came to rest: 0 while it runs. */
 export const AT_REST = 1;
+/** It stands at a stable point. The message that says so is still on its way. */
+export const REST_STOPPED = 1;
+/** A message says how. */
+export const REST_OTHER = 2;
 
 export function createWords(): Int32Array<SharedArrayBuffer> {
   return new Int32Array(new SharedArrayBuffer(8));

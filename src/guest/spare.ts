@@ -4,6 +4,7 @@
  */
 import { Worker } from 'node:worker_threads';
 import { KedgeError } from '../errors.ts';
+import { native } from '../native.ts';
 import { compileBehindGuests } from './compilers.ts';
 
 /** For the frames of a guest on V8. Pages that no frame reaches cost nothing. */
@@ -11,9 +12,15 @@ const STACK_MIB = 16;
 
 let first = true;
 
+/** The thread that keeps guests goes before others when one has stopped, and those that compile go behind. */
+function giveWay(): void {
+  compileBehindGuests();
+  native.shortenSlices();
+}
+
 /** Starts the thread of one guest. Throws KEDGE_GUEST_CRASHED. */
 export function startWorker(): Worker {
-  if (first) compileBehindGuests();
+  if (first) giveWay();
   first = false;
   const suffix = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
   try {

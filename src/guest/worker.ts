@@ -6,6 +6,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { parentPort } from 'node:worker_threads';
 import { KedgeError } from '../errors.ts';
+import { native } from '../native.ts';
 import type { WorkerBegin, WorkerMessage, WorkerRequest, WorkerStart } from './protocol.ts';
 import { ENGINES, isEngineName } from '../engine/engines.ts';
 import { rehearseSockets } from './rehearsal.ts';
@@ -58,6 +59,8 @@ function rehearseLives(): void {
 
 // What was rehearsed stays compiled, however long its guest computes. To compile it takes stack, too, which a deep guest may not have left.
 setFlagsFromString('--no-flush-bytecode');
+// A guest that is woken up to stop is not to wait for others. A kernel that has no such thing makes stops take longer, and nothing else.
+native.shortenSlices();
 rehearseSockets();
 rehearseLives();
 tidy();

@@ -1,7 +1,7 @@
 use napi_derive::napi;
 
 use super::{args::Fd, number};
-use crate::{interrupt, socket};
+use crate::{interrupt, slice, socket};
 
 #[napi]
 pub fn fd_close(fd: Fd) -> i32 {
@@ -21,4 +21,9 @@ pub fn wake_signal(fd: Fd) -> i32 {
 #[napi]
 pub fn wake_clear(fd: Fd) -> i32 {
     number(interrupt::wake_clear(fd.0))
+}
+
+#[napi]
+pub fn shorten_slices() -> i32 {
+    number(slice::shorten_slices())
 }

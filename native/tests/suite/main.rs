@@ -6,6 +6,7 @@ mod fast_path;
 mod interrupt;
 mod points;
 mod poll;
+mod slice;
 mod snapshot;
 mod socket;
 mod support;
