@@ -7,7 +7,16 @@ import type { Ipv4, Port, Seq } from '../rewrite/numbers.ts';
 import { seqAdd } from '../rewrite/numbers.ts';
 import { RANGES_PER_FLOW } from './arena.ts';
 import type { PlaneContext } from './context.ts';
-import { HAS_SACK, HAS_TS, HAS_WSCALE, LACKS_SACK, LACKS_WSCALE, NEXT_LACKS_SACK, NEXT_LACKS_WSCALE } from './flow.ts';
+import {
+  HAS_SACK,
+  HAS_TS,
+  HAS_WSCALE,
+  LACKS_SACK,
+  LACKS_WSCALE,
+  NEXT_LACKS_SACK,
+  NEXT_LACKS_WSCALE,
+  RESET_AFTER,
+} from './flow.ts';
 import { OUTSIDE, deviceOfLeg } from './out-queue.ts';
 import { ackForGuest, ackPoint, inSeq, outSeq, ownTimestamp, promise } from './windows.ts';
 
@@ -42,11 +51,12 @@ function send(ctx: PlaneContext, device: number): void {
 
 /**
  * Acknowledges to the peer all that is the guest's or in custody, and shows the window. With HAS_TS, TSecr is the peer's latest
- * TSval.
+ * TSval. A peer that is gone is told no more.
  */
 export function ackPeer(ctx: PlaneContext, flow: number): void {
   const { writer: w, f } = ctx;
   const flags = f.flags[flow]!;
+  if (flags & RESET_AFTER) return;
   promise(ctx, flow);
   towardsPeer(ctx, flow);
   w.flags = TCP_ACK;
@@ -80,6 +90,7 @@ function addRange(ctx: PlaneContext, flow: number, at: number): void {
 /** Ends the connection towards the peer, exactly at its RCV.NXT as last acknowledged (S38). */
 export function rstPeer(ctx: PlaneContext, flow: number): void {
   const { writer: w, f } = ctx;
+  if (f.flags[flow]! & RESET_AFTER) return;
   towardsPeer(ctx, flow);
   w.flags = TCP_RST | TCP_ACK;
   w.seq = outSeq(ctx, flow, Math.max(0, f.sndUna[flow]!));

@@ -74,6 +74,8 @@ export const NEXT_LACKS_SACK = 1 << 17;
 export const NEXT_LACKS_WSCALE = 1 << 18;
 /** A connect of the guest that its peer has not been seen to answer was committed before the SYN of its new socket came. */
 export const EXPECTED = 1 << 20;
+/** The peer has reset it, after bytes that it was told are taken: the guest gets those first, as from its own kernel's queue, then the RST. */
+export const RESET_AFTER = 1 << 21;
 /** The old kernel was asked whether it has a socket for this flow at all. */
 export const PROBED = 1 << 19;
 

@@ -12,7 +12,18 @@ import { seqDiff } from '../rewrite/numbers.ts';
 import { finish, setDestination, setSeq } from '../rewrite/translate.ts';
 import type { PlaneContext } from './context.ts';
 import { ackGuest, ackPeer, rstGuest, rstPeer, rstReply, synAckAttached, synPeer } from './emit.ts';
-import { GREETING, GUEST_RESET, LIVE, MANAGED, NO_FIN, OWNED, PEER_RESET, REOPENING, SYNCHRONIZED } from './flow.ts';
+import {
+  GREETING,
+  GUEST_RESET,
+  LIVE,
+  MANAGED,
+  NO_FIN,
+  OWNED,
+  PEER_RESET,
+  REOPENING,
+  RESET_AFTER,
+  SYNCHRONIZED,
+} from './flow.ts';
 import {
   acceptSynAck,
   noteTimestamp,
@@ -23,7 +34,7 @@ import {
 } from './inbound-record.ts';
 import { OUTSIDE, deviceOfLeg } from './out-queue.ts';
 import { play } from './player.ts';
-import { endByReset, updateState } from './state.ts';
+import { endByReset, isOver, peerIsGone, updateState } from './state.ts';
 import { ackForGuest, ackPoint, inOffset, inSeq, rightEdge } from './windows.ts';
 
 /** Challenge ACKs a second and flow (RFC 5961 §7). */
@@ -33,7 +44,7 @@ const CHALLENGES = 10;
 export function holdFromPeer(ctx: PlaneContext, flow: number): void {
   const { f, packet: p } = ctx;
   const flags = f.flags[flow]!;
-  if (flags & (PEER_RESET | GUEST_RESET)) return answerReset(ctx);
+  if (flags & (PEER_RESET | GUEST_RESET | RESET_AFTER)) return answerReset(ctx);
   if (!(flags & SYNCHRONIZED)) return beforeSynchronized(ctx, flow);
   if (p.flags & TCP_SYN) return synInHold(ctx, flow);
   const start = inOffset(ctx, flow, p.seq);
@@ -74,15 +85,17 @@ function takenEdge(ctx: PlaneContext, flow: number): number {
 function takeData(ctx: PlaneContext, flow: number, start: number, live: boolean): void {
   const { f, packet: p } = ctx;
   const taken = Math.min(p.payloadLen, takenEdge(ctx, flow) - start);
-  ctx.custody.insert(flow, start, ctx.out.buffer, p.payload, taken);
   const end = start + taken;
+  // What was acknowledged is not taken a second time (RFC 9293 §3.10.7.4): a keepalive may carry a byte of garbage (RFC 1122 §4.2.3.6).
+  const from = Math.max(start, f.ackedToPeer[flow]!);
+  if (from < end) ctx.custody.insert(flow, from, ctx.out.buffer, p.payload + (from - start), end - from);
   const fin = (p.flags & TCP_FIN) !== 0 && taken === p.payloadLen && f.inFin[flow] === NO_FIN;
   // A later segment without data may have come first; data behind a FIN cannot be.
   if (fin && end + 1 >= f.peerNxt[flow]!) f.inFin[flow] = end;
   f.peerNxt[flow] = Math.max(f.peerNxt[flow]!, end === f.inFin[flow] ? end + 1 : end);
   if (taken > 0) f.reopenAt[flow] = 0;
   // The pool is empty: what the guest's socket can take now passes as it is, and stays the peer's to repeat.
-  if (live && ctx.custody.contiguousEnd(flow, start) < end) return passData(ctx, flow, start, end);
+  if (live && ctx.custody.contiguousEnd(flow, from) < end) return passData(ctx, flow, start, end);
   if (live) play(ctx, flow);
   ackPeer(ctx, flow);
   if (f.inFin[flow] !== NO_FIN) updateState(f, flow);
@@ -94,7 +107,14 @@ function takeData(ctx: PlaneContext, flow: number, start: number, live: boolean)
 function passData(ctx: PlaneContext, flow: number, start: number, end: number): void {
   const { f, packet: p } = ctx;
   const next = Math.max(f.playNxt[flow]!, f.rcvNxt[flow]!);
-  if (f.flags[flow]! & (REOPENING | GREETING) || start > next || end <= next || end > f.guestEdge[flow]!)
+  // One that begins with bytes that were acknowledged is repeated without them.
+  if (
+    f.flags[flow]! & (REOPENING | GREETING) ||
+    start < f.ackedToPeer[flow]! ||
+    start > next ||
+    end <= next ||
+    end > f.guestEdge[flow]!
+  )
     return ackPeer(ctx, flow);
   f.playNxt[flow] = end === f.inFin[flow] ? end + 1 : end;
   setDestination(p, f.guestAddress[flow]! as Ipv4, f.guestPort[flow]! as Port);
@@ -150,8 +170,8 @@ function synInHold(ctx: PlaneContext, flow: number): void {
 function resetFromPeer(ctx: PlaneContext, flow: number, start: number): void {
   const { f } = ctx;
   if (start === f.ackedToPeer[flow]) {
-    endByReset(ctx, flow, PEER_RESET);
-    if (f.phase[flow] === LIVE) rstGuest(ctx, flow);
+    peerIsGone(ctx, flow);
+    if (f.phase[flow] === LIVE && isOver(f, flow)) rstGuest(ctx, flow);
     return;
   }
   if (start > f.ackedToPeer[flow]! && start <= f.maxEdge[flow]!) return challenge(ctx, flow);

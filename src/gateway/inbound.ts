@@ -28,7 +28,7 @@ import {
 } from './inbound-record.ts';
 import { OUTSIDE, deviceOfLeg } from './out-queue.ts';
 import { holdAgain } from './player.ts';
-import { isOver, notePeerReset, updateState } from './state.ts';
+import { isInDoubt, isOver, notePeerReset, updateState } from './state.ts';
 import { inOffset, outOffset } from './windows.ts';
 
 const SYN_ONLY = TCP_SYN;
@@ -58,6 +58,8 @@ function tcpFromPeer(ctx: PlaneContext): void {
   if (!p.verifyL4Checksum()) return ctx.count(DROP_REASONS['bad-l4-checksum']);
   let flow = ctx.flows.findOutside(TCP, p.dstPort, p.src, p.srcPort);
   if (flow >= 0 && (p.flags & SYN_BITS) === SYN_ONLY && f.phase[flow] === LIVE && isOver(f, flow)) {
+    // With data under way, the guest's kernel may have challenged the RST: two forged packets would end a connection (RFC 5961).
+    if (isInDoubt(ctx, flow) && f.rcvNxt[flow]! < f.peerNxt[flow]!) return ctx.drop('blind-attack');
     // The peer uses the same ports for a new connection.
     ctx.end(flow);
     flow = -1;

@@ -33,8 +33,10 @@ import {
   LIVE,
   MANAGED,
   OWNED,
+  PEER_RESET,
   PROBED,
   REOPENING,
+  RESET_AFTER,
   SYNCHRONIZED,
   SYN_MPTCP,
   TCP,
@@ -99,7 +101,7 @@ function tcpFromGuest(ctx: PlaneContext, guest: number, leg: number): void {
     rstReply(ctx, deviceOfLeg(leg));
     return ctx.drop('no-flow');
   }
-  if (f.phase[flow] === LIVE) return liveSegment(ctx, flow, leg, opening);
+  if (f.phase[flow] === LIVE) return liveSegment(ctx, flow, guest, leg, opening);
   const announced = g.nextLeg[guest] === leg || (f.leg[flow] === leg && g.state[guest] === GUEST_RUNNING);
   if (f.phase[flow] === ATTACHING && announced) {
     if (f.nextSyn[flow] !== 0 || opening) return attachedSegment(ctx, flow, leg);
@@ -110,12 +112,13 @@ function tcpFromGuest(ctx: PlaneContext, guest: number, leg: number): void {
   fence(ctx, leg);
 }
 
-function liveSegment(ctx: PlaneContext, flow: number, leg: number, opening: boolean): void {
-  const { f, packet: p } = ctx;
-  if (f.leg[flow] !== leg) return fence(ctx, leg);
-  if (opening && (isOver(f, flow) || f.flags[flow]! & OWNED)) {
+function liveSegment(ctx: PlaneContext, flow: number, guest: number, leg: number, opening: boolean): void {
+  const { f, g, packet: p } = ctx;
+  // What an ended guest has left may stand in the way of the next one with its address, who may live elsewhere.
+  const inherited = f.guest[flow] !== guest;
+  if ((inherited ? g.leg[guest] : f.leg[flow]) !== leg) return fence(ctx, leg);
+  if (opening && (inherited || isOver(f, flow) || f.flags[flow]! & OWNED)) {
     // The guest uses the same ports for a new connection.
-    const guest = f.guest[flow]!;
     ctx.end(flow);
     return openFromGuest(ctx, guest);
   }
@@ -254,7 +257,10 @@ function passToPeer(ctx: PlaneContext, flow: number): void {
   const length = p.payloadLen + (p.flags & TCP_FIN ? 1 : 0);
   const next = f.guestNxt[flow]!;
   recordSent(ctx, flow, start, length);
+  const gone = (f.flags[flow] & RESET_AFTER) !== 0;
   const acked = p.flags & TCP_ACK ? recordGuestAck(ctx, flow, length === 0 && start === next) : true;
+  // What the peer had sent before its RST is acknowledged; nobody is there to hear more.
+  if (gone) return ctx.drop('no-flow');
   if (f.flags[flow] & MANAGED) return acked ? passManaged(ctx, flow, start, length, next) : ctx.drop('bad-ack');
   passPlain(ctx, flow, acked);
 }
@@ -371,6 +377,10 @@ function passReset(ctx: PlaneContext, flow: number, start: number): void {
     // The listener refuses what the peer thinks is open.
     rstPeer(ctx, flow);
     return endByReset(ctx, flow, GUEST_RESET);
+  }
+  if (f.flags[flow]! & RESET_AFTER) {
+    endByReset(ctx, flow, PEER_RESET);
+    return ctx.drop('no-flow');
   }
   if (f.flags[flow]! & MANAGED) {
     setSeq(p, outSeq(ctx, flow, Math.max(start, f.sndUna[flow]!)));

@@ -15,6 +15,7 @@ import {
   LIVE,
   OWNED,
   PEER_RESET,
+  RESET_AFTER,
   SYNCHRONIZED,
   TIME_WAIT,
   UDP,
@@ -109,6 +110,8 @@ export class Plane {
       return this.ctx.g.state[f.guest[flow]!] === GUEST_RUNNING ? IDLE.transitory : Infinity;
     }
     if (f.proto[flow] === UDP) return IDLE.udp;
+    // As long as its guest reads what came before.
+    if (f.flags[flow]! & RESET_AFTER) return IDLE.established;
     switch (f.state[flow]) {
       case ESTABLISHED:
       case CLOSE_WAIT:

@@ -11,9 +11,19 @@
  */
 import { CHUNK_BYTES } from './arena.ts';
 import type { PlaneContext } from './context.ts';
-import { ackPeer, playSegment, synGuest } from './emit.ts';
-import { GREETING, HAS_TS, LIVE, OWNED, PEER_RESET, REOPENING, SYNCHRONIZED, WINDOW_CLOSED } from './flow.ts';
-import { dataOffset } from './state.ts';
+import { ackPeer, playSegment, rstGuest, synGuest } from './emit.ts';
+import {
+  GREETING,
+  HAS_TS,
+  LIVE,
+  OWNED,
+  PEER_RESET,
+  REOPENING,
+  RESET_AFTER,
+  SYNCHRONIZED,
+  WINDOW_CLOSED,
+} from './flow.ts';
+import { dataOffset, endByReset } from './state.ts';
 import { rightEdge } from './windows.ts';
 
 /** First retransmission timeout, milliseconds: Linux's least. */
@@ -99,9 +109,17 @@ function arm(ctx: PlaneContext, flow: number): void {
   ctx.timersArmed = true;
 }
 
-/** S45: the peer's segments pass again when custody was sent and the guest's window has caught up with every promise. */
+/**
+ * S45: the peer's segments pass again when custody was sent and the guest's window has caught up with every promise. S32: a peer that is gone
+ * has said its last word then.
+ */
 function letGo(ctx: PlaneContext, flow: number): void {
   const f = ctx.f;
+  if (f.flags[flow]! & RESET_AFTER) {
+    if (f.rcvNxt[flow]! < f.ackedToPeer[flow]!) return;
+    endByReset(ctx, flow, PEER_RESET);
+    return rstGuest(ctx, flow);
+  }
   if (f.hold[flow] !== 1 || f.sndUna[flow]! < 0) return;
   if (f.playNxt[flow]! < playEnd(ctx, flow) || f.guestEdge[flow]! < f.maxEdge[flow]!) return;
   if (f.inFin[flow]! >= 0 && f.rcvNxt[flow]! <= f.inFin[flow]!) return;

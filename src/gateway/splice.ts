@@ -46,6 +46,7 @@ import {
   REOPENING,
   SYNCHRONIZED,
   TCP,
+  unmovable,
 } from './flow.ts';
 import { GUEST_RUNNING } from './guests.ts';
 import { recordSynAck } from './outbound-record.ts';
@@ -141,7 +142,7 @@ function attachedSyn(ctx: PlaneContext, flow: number, leg: number): void {
   f.nextSyn[flow] = Math.max(1, f.nextSyn[flow]!);
   if (f.flags[flow]! & EXPECTED && ctx.g.state[f.guest[flow]!] === GUEST_RUNNING) {
     const shift = tsDelta(ctx, flow);
-    f.phase[flow] = LIVE;
+    goesLive(ctx, flow);
     return adopt(ctx, flow, shift);
   }
   // A connect that the peer has not answered yet is passed on at commit, as the SYN it was.
@@ -163,6 +164,12 @@ function noteNextSyn(ctx: PlaneContext, flow: number): void {
   f.flags[flow] = (flags & ~(NEXT_LACKS_SACK | NEXT_LACKS_WSCALE)) | lacksSack | lacksWscale;
 }
 
+/** However long it was frozen: the time after which an idle flow is forgotten begins now. */
+function goesLive(ctx: PlaneContext, flow: number): void {
+  ctx.f.phase[flow] = LIVE;
+  ctx.f.lastSeen[flow] = ctx.now;
+}
+
 /** Makes the attached socket the flow's, or settles what a flow without one becomes. */
 export function commitFlow(ctx: PlaneContext, flow: number, leg: number, epoch: number): void {
   const f = ctx.f;
@@ -171,7 +178,7 @@ export function commitFlow(ctx: PlaneContext, flow: number, leg: number, epoch: 
   f.splices[flow] = f.splices[flow]! + 1;
   const attached = f.nextSyn[flow] !== 0;
   const shift = attached ? tsDelta(ctx, flow) : 0;
-  f.phase[flow] = LIVE;
+  goesLive(ctx, flow);
   if (f.proto[flow] !== TCP) return;
   const reset = (f.flags[flow]! & (PEER_RESET | GUEST_RESET)) !== 0;
   if (attached && !reset) return adopt(ctx, flow, shift);
@@ -179,7 +186,7 @@ export function commitFlow(ctx: PlaneContext, flow: number, leg: number, epoch: 
     f.flags[flow] = f.flags[flow]! | OWNED;
     return;
   }
-  if (f.flags[flow]! & REOPENING) return openToListener(ctx, flow);
+  if (f.flags[flow]! & REOPENING) return reopen(ctx, flow);
   if (f.cut[flow]! >= 0 && awaitsAnswer(ctx, flow)) return expectSocket(ctx, flow);
   // The guest has closed it, and its peer knows: the peer's FIN is all that is waited for.
   if (
@@ -194,6 +201,12 @@ export function commitFlow(ctx: PlaneContext, flow: number, leg: number, epoch: 
   // The guest restored no socket for it (its image says so), or had closed it before these bytes came: a closed socket resets.
   if (f.flags[flow]! & SYNCHRONIZED) rstPeer(ctx, flow);
   endByReset(ctx, flow, GUEST_RESET);
+}
+
+/** A connection that no accept had returned goes to the listener. A signed SYN cannot be repeated by anybody else: its peer does so. */
+function reopen(ctx: PlaneContext, flow: number): void {
+  if (unmovable(ctx.f.flags[flow]!) !== undefined) return ctx.end(flow);
+  openToListener(ctx, flow);
 }
 
 /** Whether the guest's own connect has not been answered, as far as its socket knows: no restore waits for such a one. */
@@ -268,7 +281,7 @@ function goOn(ctx: PlaneContext, flow: number): void {
 export function thawFlow(ctx: PlaneContext, flow: number): void {
   const f = ctx.f;
   if (f.phase[flow] === LIVE) return;
-  f.phase[flow] = LIVE;
+  goesLive(ctx, flow);
   if (f.proto[flow] !== TCP) return;
   const flags = f.flags[flow]!;
   if (flags & EXPECTED) return expectSocket(ctx, flow);
@@ -278,7 +291,7 @@ export function thawFlow(ctx: PlaneContext, flow: number): void {
     f.flags[flow] = flags | OWNED;
     return rstGuest(ctx, flow);
   }
-  if (flags & REOPENING) return openToListener(ctx, flow);
+  if (flags & REOPENING) return reopen(ctx, flow);
   if (!(flags & SYNCHRONIZED)) {
     f.hold[flow] = 0;
     return;

@@ -13,6 +13,7 @@ import {
   NO_FIN,
   OWNED,
   PEER_RESET,
+  RESET_AFTER,
   SYNCHRONIZED,
   SYN_RECEIVED,
   SYN_SENT,
@@ -33,7 +34,7 @@ export function updateState(f: FlowColumns, flow: number): void {
 
 function derive(f: FlowColumns, flow: number): number {
   const flags = f.flags[flow]!;
-  if (flags & (PEER_RESET | GUEST_RESET)) return CLOSED;
+  if (flags & (PEER_RESET | GUEST_RESET | RESET_AFTER)) return CLOSED;
   if (!(flags & SYNCHRONIZED)) return f.openedByGuest[flow] === 1 ? SYN_SENT : SYN_RECEIVED;
   const una = f.sndUna[flow]!;
   if (una < 0) return f.openedByGuest[flow] === 1 ? SYN_SENT : SYN_RECEIVED;
@@ -57,6 +58,7 @@ function derive(f: FlowColumns, flow: number): number {
 export function isOver(f: FlowColumns, flow: number): boolean {
   if (f.proto[flow] !== TCP) return false;
   if (f.flags[flow]! & (PEER_RESET | GUEST_RESET)) return true;
+  if (f.flags[flow]! & RESET_AFTER) return false;
   const state = f.state[flow]!;
   return (state === CLOSED || state === TIME_WAIT) && f.rcvNxt[flow]! > f.inFin[flow]!;
 }
@@ -74,6 +76,15 @@ export function notePeerReset(ctx: PlaneContext, flow: number): void {
   updateState(f, flow);
 }
 
+/** A RST of the peer ended the connection for certain: for the guest when it has acknowledged all that the peer was told is taken. */
+export function peerIsGone(ctx: PlaneContext, flow: number): void {
+  const { f } = ctx;
+  if (f.rcvNxt[flow]! >= f.ackedToPeer[flow]!) return endByReset(ctx, flow, PEER_RESET);
+  f.flags[flow] = f.flags[flow]! | RESET_AFTER;
+  f.reopenAt[flow] = 0;
+  updateState(f, flow);
+}
+
 /** A RST ended the connection for certain: nothing is held or repeated any more. `who` is PEER_RESET or GUEST_RESET. */
 export function endByReset(ctx: PlaneContext, flow: number, who: number): void {
   const { f } = ctx;
@@ -85,10 +96,16 @@ export function endByReset(ctx: PlaneContext, flow: number, who: number): void {
   updateState(f, flow);
 }
 
+/** Whether a RST of the peer has passed to the guest's kernel so lately that nobody knows whether it was accepted. */
+export function isInDoubt(ctx: PlaneContext, flow: number): boolean {
+  const { f } = ctx;
+  return (f.flags[flow]! & (PEER_RESET | OWNED)) === PEER_RESET && ctx.now - f.resetAt[flow]! < RESET_DOUBT;
+}
+
 /** Takes back a RST of the peer that the guest's kernel cannot have accepted: both still talk a good while after it. */
 export function revive(ctx: PlaneContext, flow: number): void {
   const { f } = ctx;
-  if (!(f.flags[flow]! & PEER_RESET) || f.flags[flow]! & OWNED || ctx.now - f.resetAt[flow]! < RESET_DOUBT) return;
+  if (!(f.flags[flow]! & PEER_RESET) || f.flags[flow]! & OWNED || isInDoubt(ctx, flow)) return;
   f.flags[flow] = f.flags[flow]! & ~PEER_RESET;
   updateState(f, flow);
 }

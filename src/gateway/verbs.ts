@@ -23,7 +23,7 @@ import type {
 import type { PlaneContext } from './context.ts';
 import { rstGuest, rstPeer } from './emit.ts';
 import { attachedFlow, describe, exportFlows, lacksCut } from './exports.ts';
-import { LIVE, OWNED, SYNCHRONIZED, TCP, UDP, unmovable } from './flow.ts';
+import { isUnanswered, LIVE, OWNED, SYNCHRONIZED, TCP, UDP, unmovable } from './flow.ts';
 import { GUEST_FROZEN, GUEST_RUNNING, GUEST_SEALED, NO_LEG, guestName } from './guests.ts';
 import { guestSummary } from './listing.ts';
 import { attachFlow, commitFlow, detachFlow, finAcked, freezeFlow, thawFlow } from './splice.ts';
@@ -209,7 +209,8 @@ export class Verbs {
   #requireMovable(guest: number): void {
     const { f } = this.#ctx;
     for (const flow of this.#flows(guest)) {
-      const why = isOver(f, flow) ? undefined : unmovable(f.flags[flow]!);
+      // A SYN is anybody's word; with an option that signs, it is no connection before the guest has answered it.
+      const why = isOver(f, flow) || isUnanswered(f, flow) ? undefined : unmovable(f.flags[flow]!);
       if (why === undefined) continue;
       const peer = `${formatIpv4(f.peerAddress[flow]!)}:${f.peerPort[flow]!}`;
       throw new KedgeError('KEDGE_FLOW_UNMOVABLE', `flow ${f.flowId[flow]!} with ${peer} cannot move: ${why}`, {

@@ -98,13 +98,26 @@ describe('a move or a checkpoint that fails at the source', { timeout: 300_000 }
   test('S25: the gateway refuses a guest with a connection that cannot move, and names it', async () => {
     const { topology, gateway, agents } = hosts;
     const guest = await hosts.run('stream', { publish: true });
-    const ends = { from: `${ADDRESSES.peer}:999`, to: `${ADDRESSES.outside}:${guest.port}` };
+    const { body } = await gateway.get('/v1/guests');
+    const { guests } = body as { guests: { address: string; name: string }[] };
+    const address = guests.find(({ name }) => name === guest.name)?.address ?? '';
     const md5 = [19, 18, ...Array.from({ length: 16 }, () => 7), 1, 1];
-    const injector = await Injector.of(topology, 'peer', 'eth0', ADDRESSES.outside);
-    await injector.send([tcp(ends, { flags: SYN, options: md5 })]);
-    await gateway.flowOf(ends.from);
+    const send = async (place: 'peer' | 'a', to: string, ends: { from: string; to: string }): Promise<void> => {
+      const injector = await Injector.of(topology, place, 'eth0', to);
+      await injector.send([tcp(ends, { flags: SYN, options: md5 })]);
+    };
+    // Anybody can send such a SYN: it keeps no guest where it is.
+    const stranger = `${ADDRESSES.peer}:998`;
+    await send('peer', ADDRESSES.outside, { from: stranger, to: `${ADDRESSES.outside}:${guest.port}` });
+    await gateway.flowOf(stranger);
+    await guest.move();
+    await guest.move();
+    // One of the guest's own does. Nobody has that address, so nobody answers.
+    const asked = '10.77.1.77:999';
+    await send('a', ADDRESSES.gwA, { from: `${address}:5555`, to: asked });
+    await gateway.flowOf(asked);
     const { code, stderr } = await agents.a.tryCli(['migrate', guest.name, '--to', agents.b.socket]);
-    assert.match(stderr, /^kedge: KEDGE_FLOW_UNMOVABLE: source stage check: .*10\.77\.1\.2:999 .*TCP-MD5/);
+    assert.match(stderr, /^kedge: KEDGE_FLOW_UNMOVABLE: source stage check: .*10\.77\.1\.77:999 .*TCP-MD5/);
     assert.equal(code, 1);
     const alive = (await hosts.clients.a.list()).find(({ name }) => name === guest.name);
     assert.equal(alive?.state, 'running');

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SYN_RECEIVED } from '../../../src/gateway/flow.ts';
-import { established, frozen } from './factories.ts';
+import { established, frozen, spliced, talked } from './factories.ts';
 import { Bench } from './lang.ts';
 import type { BenchOptions } from './lang.ts';
 import { GUEST_ADDRESS, OUTSIDE_ADDRESS, PEER_ADDRESS, datagram } from './segments.ts';
@@ -125,13 +125,33 @@ test('a full table: datagrams without an answer give way, those of a conversatio
   assert.deepEqual(t.drops(), { 'early-drop': 5 });
 });
 
-test('a full table: what waits for a frozen guest does not give way', () => {
-  const t = new Bench({ limits: { maxFlows: 2 } });
+test('a full table: of what waits for a frozen guest the oldest gives way, its connections do not', () => {
+  const t = established({ limits: { maxFlows: 3 } });
+  const [own] = peers(t);
   t.freeze();
-  for (let i = 0; i < 4; i++) t.fromPeer({ flags: 'S' }, { peer: 50_000 + i });
-  assert.deepEqual(peers(t), [50_000, 50_001]);
-  assert.deepEqual(t.drops(), { 'flow-table-full': 2 });
+  t.drain();
+  for (let i = 0; i < 4; i++) {
+    t.fromPeer({ flags: 'S' }, { peer: 50_000 + i });
+    t.advance(10);
+  }
+  assert.deepEqual(peers(t), [own, 50_002, 50_003]);
+  assert.deepEqual(t.drops(), { 'early-drop': 2 });
 });
+
+for (const [name, wake] of [
+  ['an abort', (t: Bench) => t.abort()],
+  ['a commit', (t: Bench) => void spliced(0, t)],
+] as const)
+  test(`expiry: after ${name} an idle flow has all its time again, however long it was frozen`, () => {
+    const t = frozen(talked(1000, 0));
+    t.advance(3 * 24 * 3600_000, 60_000);
+    wake(t);
+    t.drain();
+    assert.equal(after(t, 120), 1);
+    t.expectNothing();
+    t.allowReset = true;
+    assert.equal(after(t, 6), 0);
+  });
 
 test('a full table: a newcomer costs a part of it, and over time every slot is looked at', () => {
   const t = new Bench({ limits: { maxFlows: 1000 } });

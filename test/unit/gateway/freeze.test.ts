@@ -4,6 +4,8 @@ import { test } from 'node:test';
 import { CUSTODY_LIMIT } from '../../../src/gateway/arena.ts';
 import { attached, established, frozen, talked } from './factories.ts';
 import type { Bench } from './lang.ts';
+import { IN_STREAM } from './watch.ts';
+import { patternBytes } from './wire.ts';
 
 /** Sends the peer's bytes [from, to) in segments of `mss`. */
 function flood(t: Bench, from: number, to: number, mss = 1448, ack = 0): void {
@@ -113,6 +115,19 @@ test('S29: a keepalive with one byte of garbage is answered, too', () => {
   t.fromPeer({ seq: 999, len: 1 });
   t.expectToPeer({ ack: 1000 });
   assert.equal(t.held(), 0);
+});
+
+test('S29 S33: bytes that were acknowledged are not written over by what comes later in their place', () => {
+  const t = frozen(talked(0, 1000));
+  t.fromPeer({ seq: 1000, len: 1000 });
+  t.fromPeer({ seq: 1999, bytes: [0xee] }); // a keepalive with one byte of garbage
+  t.fromPeer({ seq: 1500, bytes: [...Array<number>(500).fill(0xee), ...Array<number>(100).fill(0x11)] });
+  t.drain();
+  assert.equal(t.held(), 1100);
+  const bytes = new Uint8Array(1100);
+  t.ctx.custody.copy(t.slot(), 1000, 1100, bytes, 0);
+  assert.deepEqual(bytes.subarray(0, 1000), patternBytes(IN_STREAM, 1000, 1000));
+  assert.ok(bytes.subarray(1000).every((byte) => byte === 0x11));
 });
 
 test('S29: while the new socket catches up, a keepalive is answered with a TSval that goes on', () => {

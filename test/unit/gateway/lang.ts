@@ -160,7 +160,7 @@ export class Bench {
   #send(device: number, s: Segment, side: Side, stream: number, ackSeq: (offset: number) => number): void {
     const w = this.#writer;
     const syn = s.flags?.includes('S') === true;
-    const length = s.len ?? 0;
+    const length = s.bytes?.length ?? s.len ?? 0;
     w.flags = flagBits(s.flags ?? (length > 0 ? 'PA' : 'A'));
     const seq = s.seq ?? (syn ? -1 : 0);
     w.seq = this.#wrap(side.isn + 1 + seq - (syn ? 0 : side.base)) as Seq;
@@ -178,7 +178,7 @@ export class Bench {
     w.gsoSize = s.gso ?? 0;
     w.partial = s.partial ?? true;
     const buffer = this.#out.buffer;
-    buffer.set(patternBytes(stream, seq, length), w.payloadOffset(0));
+    buffer.set(s.bytes ?? patternBytes(stream, seq, length), w.payloadOffset(0));
     this.plane.packet(device, 0, w.write(buffer, 0));
     this.plane.tick();
     this.#out.flush();

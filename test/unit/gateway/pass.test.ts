@@ -1,6 +1,7 @@
 /** Flows that were never frozen: translation of addresses, and the record that a freeze will need. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { HAS_MD5 } from '../../../src/gateway/flow.ts';
 import { icmp } from '../../support/packets.ts';
 import { connected, established, talked } from './factories.ts';
 import { Bench } from './lang.ts';
@@ -163,6 +164,8 @@ test('S25: TCP-MD5, TCP-AO and MPTCP connections are found at the SYN, and a mov
       t.plane.packet = packet;
     };
     withOption(() => t.fromPeer({ flags: 'S' }));
+    // Anybody can send one. The guest may never answer, and moves.
+    assert.deepEqual(t.verb('check', { epoch: 1 }), { movable: true });
     withOption(() => t.fromGuest('a', { flags: 'SA' }));
     t.fromPeer({ seq: 0, ts: false });
     t.drain();
@@ -172,6 +175,18 @@ test('S25: TCP-MD5, TCP-AO and MPTCP connections are found at the SYN, and a mov
     t.fromPeer({ seq: 0, len: 10, ts: false });
     t.expectToGuest('a', { len: 10 });
   }
+});
+
+test('S25: a signed SYN that waits for a frozen guest is not repeated by the gateway, which cannot sign: its peer does so', () => {
+  const t = new Bench();
+  t.freeze();
+  t.fromPeer({ flags: 'S' });
+  t.f.flags[t.slot()] = t.f.flags[t.slot()]! | HAS_MD5;
+  t.abort();
+  t.expectNothing();
+  assert.equal(t.slot(), -1);
+  t.fromPeer({ flags: 'S' });
+  t.expectToGuest('a', { flags: 'S' });
 });
 
 test('S25: an MPTCP SYN that the other end answers without it makes an ordinary connection', () => {

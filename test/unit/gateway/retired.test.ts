@@ -69,3 +69,13 @@ test('address and port of a guest that has ended are free at once, and what is l
     ['next'],
   );
 });
+
+for (const leg of ['a', 'b'] as const)
+  test(`a new guest on leg ${leg} connects with the ports of one that is not forgotten yet, and the flow is its own`, () => {
+    const t = retired();
+    t.verb('register', { id: NEXT, name: 'next', address: '100.64.0.9', leg, publish: [] });
+    t.fromGuest(leg, { flags: 'S' });
+    t.expectToPeer({ flags: 'S' });
+    assert.equal(t.f.guest[t.slot()], t.ctx.guests.find(NEXT));
+    assert.equal(t.f.leg[t.slot()], leg === 'a' ? 0 : 1);
+  });

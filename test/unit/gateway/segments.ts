@@ -21,6 +21,8 @@ export type Segment = {
   ack?: number;
   /** Bytes of the stream from `seq` on. */
   len?: number;
+  /** Instead of the stream's. */
+  bytes?: readonly number[];
   /** Raw window field. */
   win?: number;
   mss?: number;
@@ -35,7 +37,7 @@ export type Segment = {
 };
 
 /** What a segment must be: only what is given is compared. */
-export type Expected = Omit<Segment, 'gso' | 'ts'> & {
+export type Expected = Omit<Segment, 'bytes' | 'gso' | 'ts'> & {
   tsVal?: number;
   tsEcr?: number;
   gsoSize?: number;
