@@ -199,6 +199,9 @@ function flowColumns(c: Cursor, n: number) {
     challengeSecond: c.u32(n),
     challengeCount: c.u8(n),
     ident: c.u16(n),
+    /** When the guest was asked whether it is there, and how many packets it had sent by then (`silence.ts`). */
+    askedAt: c.f64(n),
+    askedOut: c.f64(n),
     /** Whether the kernel carries it past the pump, and how many segments have passed since it last did not (`fast-path.ts`). */
     fast: c.u8(n),
     passed: c.u8(n),

@@ -40,6 +40,8 @@ export const GATEWAY_DROPS = {
   superseded: 82,
   /** Not a packet: a flow that only its peer wanted gave way to a new one, as the table was full. */
   'early-drop': 83,
+  /** From the peer of a guest that has said nothing for a minute though it was asked: its host may be gone, and nobody answers for it. */
+  'silent-guest': 84,
 } as const;
 
 /** Names of all reasons, by number. */

@@ -34,6 +34,7 @@ import {
 } from './inbound-record.ts';
 import { OUTSIDE, deviceOfLeg } from './out-queue.ts';
 import { play } from './player.ts';
+import { askGuest, isSilent } from './silence.ts';
 import { endByReset, isOver, peerIsGone, updateState } from './state.ts';
 import { ackForGuest, ackPoint, inOffset, inSeq, rightEdge } from './windows.ts';
 
@@ -55,7 +56,7 @@ export function holdFromPeer(ctx: PlaneContext, flow: number): void {
   }
   const length = p.payloadLen + (p.flags & TCP_FIN ? 1 : 0);
   // An old segment, or a keepalive, is answered and tells nothing (RFC 9293 §3.10.7.4).
-  if (start + length < f.ackedToPeer[flow]!) return ackPeer(ctx, flow);
+  if (start + length < f.ackedToPeer[flow]!) return answerOld(ctx, flow);
   if (start > takenEdge(ctx, flow)) {
     ctx.drop('out-of-window');
     return ackPeer(ctx, flow);
@@ -65,8 +66,18 @@ export function holdFromPeer(ctx: PlaneContext, flow: number): void {
   if (p.tsAt !== 0) noteTimestamp(ctx, flow, start);
   if (flags & OWNED) return answerAsOwner(ctx, flow, start, length);
   const live = f.phase[flow] === LIVE;
-  if (length > 0) takeData(ctx, flow, start, live);
+  if (live && isSilent(ctx, flow)) ctx.drop('silent-guest');
+  else if (length > 0) takeData(ctx, flow, start, live);
   else if (live) passAck(ctx, flow);
+}
+
+/** To an old segment or a keepalive, for the guest as long as it is there itself. */
+function answerOld(ctx: PlaneContext, flow: number): void {
+  if (ctx.f.phase[flow] === LIVE) {
+    askGuest(ctx, flow);
+    if (isSilent(ctx, flow)) return ctx.drop('silent-guest');
+  }
+  ackPeer(ctx, flow);
 }
 
 /** What comes for a connection that a RST ended gets one, as from a host without the socket. A new SYN waits for the thaw. */

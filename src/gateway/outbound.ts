@@ -259,7 +259,6 @@ function passToPeer(ctx: PlaneContext, flow: number): void {
   recordSent(ctx, flow, start, length);
   const gone = (f.flags[flow] & RESET_AFTER) !== 0;
   const acked = p.flags & TCP_ACK ? recordGuestAck(ctx, flow, length === 0 && start === next) : true;
-  // What the peer had sent before its RST is acknowledged; nobody is there to hear more.
   if (gone) return ctx.drop('no-flow');
   if (f.flags[flow] & MANAGED) return acked ? passManaged(ctx, flow, start, length, next) : ctx.drop('bad-ack');
   passPlain(ctx, flow, acked);

@@ -23,6 +23,7 @@ import {
   SYNCHRONIZED,
   WINDOW_CLOSED,
 } from './flow.ts';
+import { noteAsked } from './silence.ts';
 import { dataOffset, endByReset } from './state.ts';
 import { rightEdge } from './windows.ts';
 
@@ -186,6 +187,7 @@ function timeout(ctx: PlaneContext, flow: number): void {
   f.rtoAt[flow] = 0;
   f.rto[flow] = Math.min(RTO_MOST, f.rto[flow]! * 2);
   if (f.flags[flow]! & (OWNED | PEER_RESET)) return;
+  noteAsked(ctx, flow);
   if (f.flags[flow]! & REOPENING) {
     synGuest(ctx, flow);
     return arm(ctx, flow);

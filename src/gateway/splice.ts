@@ -164,10 +164,11 @@ function noteNextSyn(ctx: PlaneContext, flow: number): void {
   f.flags[flow] = (flags & ~(NEXT_LACKS_SACK | NEXT_LACKS_WSCALE)) | lacksSack | lacksWscale;
 }
 
-/** However long it was frozen: the time after which an idle flow is forgotten begins now. */
+/** However long it was frozen: the time after which an idle flow is forgotten begins now, and what its host did not answer is past. */
 function goesLive(ctx: PlaneContext, flow: number): void {
   ctx.f.phase[flow] = LIVE;
   ctx.f.lastSeen[flow] = ctx.now;
+  ctx.f.askedAt[flow] = 0;
 }
 
 /** Makes the attached socket the flow's, or settles what a flow without one becomes. */

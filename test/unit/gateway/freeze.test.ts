@@ -139,6 +139,7 @@ test('S29: while the new socket catches up, a keepalive is answered with a TSval
   for (let i = 0; i < 5; i++) {
     t.advance(1000);
     t.fromPeer({ seq: -1 });
+    t.expectToGuest('b', { flags: 'A', seq: -1, len: 0 });
     const value = t.expectToPeer({ ack: 0 }).ts?.[0] ?? 0;
     assert.ok(((value - last) | 0) > 0);
     last = value;

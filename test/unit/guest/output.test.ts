@@ -33,7 +33,11 @@ test('what is on its way stays bounded, and the guest can still be moved', async
   const { promise: never } = Promise.withResolvers<void>();
   const output = log.read(never)[Symbol.asyncIterator]();
   const readOn = async (bytes: number): Promise<void> => {
-    for (let left = bytes; left > 0;) left -= (await output.next()).value?.bytes.length ?? left;
+    for (let left = bytes; left > 0;) {
+      const next = await output.next();
+      assert.ok(next.done !== true);
+      left -= next.value.bytes.length;
+    }
   };
   // By then the agents have their next workers in store, too.
   await readOn(6 * LOG_LIMIT);
