@@ -211,18 +211,20 @@ function ends(route: Route): void {
       await scene.noHarm();
     });
 
-    test('S32: by RST is told at the next call, not before', async () => {
+    test('S32: by RST is told when all that came before is read, also what came while it was frozen', async () => {
       const { port, accept } = await scene.peer.listen();
       const guest = await scene.hosts.run('fetch', { args: ['raw', ADDRESSES.peer, String(port)], route });
       const connection = await accept();
       await connection.send(61, 100_000);
       await guest.untilFlow(({ bytesIn }) => bytesIn > 100_000);
       await guest.frozenDuring(async () => {
+        await connection.send(61, 50_000);
+        await guest.untilFlow(({ custodyBytes }) => custodyBytes === 50_000);
         await connection.destroy();
         await guest.untilNo(async () => (await guest.flows()).some(({ state }) => state === 'ESTABLISHED'));
       });
       assert.equal(await guest.exitCode(), 1);
-      await guest.hasSaid(/failed: receive after 100000 bytes: Connection reset by peer/);
+      await guest.hasSaid(/failed: receive after 150000 bytes: Connection reset by peer/);
       // The peer's own RST is all there was.
       assert.equal((await scene.hosts.harm())['TcpOutRsts'], 1);
     });
