@@ -29,6 +29,8 @@ const RUN_SIZE = NUMBERS * BYTES;
 const RUNS_AT = 4;
 /** Bytes of a chunk that are counted to tell noise, and how often one value may be among them. */
 const SAMPLE = 2048;
+/** They are counted in lines of the cache, which are what reading them costs. */
+const LINE = 64;
 const MOST_OF_NOISE = 29;
 /** Bytes of a chunk that are compressed to see whether all of it is worth it: when the result is smaller by this. */
 const PROBE = 16_384;
@@ -192,10 +194,12 @@ function looksCompressible(bytes: Uint8Array): boolean {
 
 function looksLikeNoise(bytes: Uint8Array): boolean {
   const counts = new Uint16Array(256);
-  const step = Math.floor(bytes.length / SAMPLE) | 1;
-  for (let at = 0, n = 0; n < SAMPLE; n += 1, at += step) {
-    const byte = bytes[at % bytes.length] ?? 0;
-    counts[byte] = (counts[byte] ?? 0) + 1;
+  const step = Math.floor((bytes.length / SAMPLE) * LINE);
+  for (let start = 0, n = 0; n < SAMPLE; start += step) {
+    for (let at = start; at < start + LINE; at += 1, n += 1) {
+      const byte = bytes[at] ?? 0;
+      counts[byte] = (counts[byte] ?? 0) + 1;
+    }
   }
   // Of 2048 random bytes each value comes 8 times; 29 times none in ten thousand samples.
   return counts.every((count) => count < MOST_OF_NOISE);
