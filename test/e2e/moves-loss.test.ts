@@ -7,6 +7,7 @@ import { describe, test } from 'node:test';
 import type { MovingGuest } from '../support/hosts.ts';
 import { HARM, pick } from '../support/nstat.ts';
 import { Paced } from '../support/paced.ts';
+import { waitListening } from '../support/peers.ts';
 import { BOTH, V8 } from '../support/routes.ts';
 import { useScene } from '../support/scene.ts';
 import { patternHash } from '../support/stream.ts';
@@ -56,6 +57,18 @@ describe('with 1 % loss on the side of the peer', { timeout: 300_000, concurrenc
       const curl = new Paced(scene.hosts.topology, 'peer', ['curl', '-sS', '--no-buffer', '--retry', '0', url]);
       await moveWhile(guest, () => curl.further(200_000));
       assert.deepEqual(await curl.result(), { bytes: SIZE, sha256: patternHash(83, SIZE) });
+    });
+
+    test(`a guest that has connected uploads to socat, on ${route.name}`, async () => {
+      const { topology } = scene.hosts;
+      const port = scene.port();
+      const socat = new Paced(topology, 'peer', ['socat', '-u', `TCP4-LISTEN:${port}`, 'STDOUT']);
+      await waitListening(topology, 'peer', port, socat.running);
+      const args = ['send', ADDRESSES.peer, String(port), String(SIZE), '84'];
+      const guest = await scene.hosts.run('fetch', { args, route });
+      await moveWhile(guest, () => socat.further(200_000));
+      assert.deepEqual(await socat.result(), { bytes: SIZE, sha256: patternHash(84, SIZE) });
+      assert.equal(await guest.exitCode(), 0);
     });
   }
 });
