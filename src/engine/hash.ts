@@ -5,11 +5,13 @@
  * globals, locals and operands. In memory nothing says what is a float; a guest that stores a NaN there may get another hash
  * elsewhere. What a host call has left for its next issue (times, for example) is the host's and is not in the hash.
  */
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import type { ComputeState } from './engine.ts';
 import { decodeStack, encodeStack, type Stack, type Value } from './points/stack.ts';
 
 const VERSION = 'kedge-state-1';
+/** Node takes no more than 2 GiB at a time. */
+const PIECE = 2 ** 30;
 const NAN_32 = 0x7fc0_0000n;
 const NAN_64 = 0x7ff8_0000_0000_0000n;
 
@@ -38,15 +40,24 @@ export function canonicalStack(stack: Stack): Stack {
   };
 }
 
+/** Adds a memory, which may have 4 GiB, to a digest. */
+export function addMemory(digest: Hash, memory: Uint8Array): void {
+  for (let at = 0; at < memory.length; at += PIECE) digest.update(memory.subarray(at, at + PIECE));
+}
+
 /** Lower-case hex. Throws KEDGE_FRAMES_CORRUPT. */
 export function stateHash(
   state: Pick<ComputeState, 'originalHash' | 'memory' | 'otherMemories' | 'globals' | 'frames'>,
 ): string {
   const { originalHash, memory, otherMemories = [], globals, frames } = state;
   const digest = createHash('sha256');
-  digest.update(`${VERSION}\n${originalHash}\n${memory.length}\n`).update(memory);
+  digest.update(`${VERSION}\n${originalHash}\n${memory.length}\n`);
+  addMemory(digest, memory);
   // How many there are is a property of the module, whose hash is before them.
-  for (const other of otherMemories) digest.update(`${other.length}\n`).update(other);
+  for (const other of otherMemories) {
+    digest.update(`${other.length}\n`);
+    addMemory(digest, other);
+  }
   // CBOR gives small integers back as numbers.
   for (const { type, bits } of globals) digest.update(`${type} ${canonicalBits(type, BigInt(bits))}\n`);
   if (frames.bytes.length > 0) digest.update(encodeStack(canonicalStack(decodeStack(frames.bytes))));

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import type { CompiledModule, GlobalState, Policy } from '../../../src/engine/engine.ts';
 import { ENGINES, type EngineName } from '../../../src/engine/engines.ts';
-import { canonicalBits } from '../../../src/engine/hash.ts';
+import { addMemory, canonicalBits } from '../../../src/engine/hash.ts';
 import { instrument } from '../../../src/engine/points/instrument.ts';
 import type { HostCall, Machine } from '../../../src/engine/points/machine.ts';
 import { readReferences } from '../../../src/engine/points/references.ts';
@@ -187,7 +187,10 @@ export class Bare {
 /** Equal for equal snapshots; any NaN is one. */
 export function snapshotHash({ memories, globals, stack }: Snapshot): string {
   const digest = createHash('sha256');
-  for (const memory of memories) digest.update(`${memory.length}\n`).update(memory);
+  for (const memory of memories) {
+    digest.update(`${memory.length}\n`);
+    addMemory(digest, memory);
+  }
   digest.update(stack);
   for (const { type, bits } of globals) digest.update(`${type} ${canonicalBits(type, bits)}\n`);
   return digest.digest('hex');

@@ -60,3 +60,18 @@ test('everything that a state is made of is in it, and nothing else', () => {
   assert.equal(nan(0x7ff8_0000_0000_0001n), nan(0xfff0_0000_0000_0001n));
   assert.notEqual(nan(0x7ff0_0000_0000_0000n), nan(0x7ff8_0000_0000_0000n));
 });
+
+test('a memory of more than Node digests at once is in the hash to its end', () => {
+  // Pages that nobody has written to are one page of zeros.
+  const memory = new Uint8Array(2 ** 31 + 65_536);
+  const hash = (): string =>
+    stateHash({
+      originalHash: '',
+      memory,
+      globals: [],
+      frames: { encoding: '', policy: 'loop', bytes: new Uint8Array() },
+    });
+  const before = hash();
+  memory[memory.length - 1] = 1;
+  assert.notEqual(hash(), before);
+});
