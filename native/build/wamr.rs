@@ -7,6 +7,7 @@ use std::{
     env,
     error::Error,
     ffi::OsStr,
+    fs, io,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -50,12 +51,32 @@ const DEFINITIONS: &[(&str, u32)] = &[
     ("WASM_TABLE_MAX_SIZE", 1 << 16),
 ];
 
+/// A place in its sources that is mended: the file, what stands there once, and what is to stand there.
+struct Patch {
+    file: &'static str,
+    before: &'static str,
+    after: &'static str,
+}
+
+const PATCHES: &[Patch] = &[
+    // After a branch that takes a value out of several blocks, code that is never reached sees the operand space of the branch's target.
+    // A block without results that ends there left it so, and what came after it was put over operands below that are still in use.
+    Patch {
+        file: "core/iwasm/interpreter/wasm_loader.c",
+        before: "            loader_ctx->frame_offset_bottom + loader_ctx->stack_cell_num; \\\n        RESET_REFTYPE_MAP_STACK();",
+        after: "            loader_ctx->frame_offset_bottom + loader_ctx->stack_cell_num; \\\n        loader_ctx->dynamic_offset = \\\n            (loader_ctx->frame_csp - 1)->dynamic_offset; \\\n        RESET_REFTYPE_MAP_STACK();",
+    },
+];
+
 /// Builds it, and says where the library is.
 pub fn build() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build/wamr.rs");
     println!("cargo::rerun-if-changed=Cargo.lock");
-    let sources = sources()?.join("wasm-micro-runtime");
-    let build = PathBuf::from(env::var("OUT_DIR")?).join("wamr");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let sources = out.join("wamr-sources");
+    copy(&sources_of_crate()?.join("wasm-micro-runtime"), &sources)?;
+    PATCHES.iter().try_for_each(|patch| mend(&sources, patch))?;
+    let build = out.join("wamr-build");
     let target = match env::var("CARGO_CFG_TARGET_ARCH")?.as_str() {
         "x86_64" => "X86_64",
         "aarch64" => "AARCH64",
@@ -78,8 +99,32 @@ pub fn build() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// A folder with all that is in it.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let (entry, target) = entry.map(|entry| (entry.path(), to.join(entry.file_name())))?;
+        if entry.is_dir() { copy(&entry, &target)? } else { replace(&target, &fs::read(&entry)?)? }
+    }
+    Ok(())
+}
+
+/// Files that stay as they are keep their time, so that nothing is compiled again for them.
+fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
+    if fs::read(file).is_ok_and(|before| before == content) { Ok(()) } else { fs::write(file, content) }
+}
+
+fn mend(sources: &Path, Patch { file, before, after }: &Patch) -> Result<(), Box<dyn Error>> {
+    let path = sources.join(file);
+    let text = fs::read_to_string(&path)?;
+    if text.matches(before).count() != 1 {
+        return Err(format!("{file} of {SOURCES} is not what its patch was made for").into());
+    }
+    Ok(fs::write(&path, text.replace(before, after))?)
+}
+
 /// Where Cargo has unpacked the sources; it fetches them when they are not there yet.
-fn sources() -> Result<PathBuf, Box<dyn Error>> {
+fn sources_of_crate() -> Result<PathBuf, Box<dyn Error>> {
     let mut metadata = Command::new(env::var_os("CARGO").as_deref().unwrap_or(OsStr::new("cargo")));
     metadata.args(["metadata", "--locked", "--format-version", "1"]);
     let text = run(&mut metadata)?;
