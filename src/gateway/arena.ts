@@ -29,11 +29,11 @@ export const RANGES_PER_FLOW = 16;
 export const NAME_BYTES = 64;
 /** Counters: one per drop reason, indexed by the reason's number. */
 export const DROP_COUNTERS = 128;
-/** Most legs a gateway has. The outside device is not a leg. */
-export const MAX_LEGS = 64;
+/** Most legs a gateway has: the pump reads 64 devices (`MAX_DEVICES` of native/src/batch.rs), and one is the outside's. */
+export const MAX_LEGS = 63;
 
 const MAGIC = 0x4b454447;
-const LAYOUT_VERSION = 2;
+const LAYOUT_VERSION = 3;
 const HEADER_WORDS = 16;
 
 export type ArenaLimits = {

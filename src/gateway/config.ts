@@ -8,6 +8,7 @@ import type { ErrorCode } from '../errors.ts';
 import { KedgeError } from '../errors.ts';
 import type { Ipv4 } from '../rewrite/numbers.ts';
 import { formatIpv4, parseIpv4 } from '../rewrite/numbers.ts';
+import { MAX_LEGS } from './arena.ts';
 import { Table } from './config-table.ts';
 
 /**
@@ -94,7 +95,6 @@ const RESERVED_LEG = 'out';
 /** Longest path of a Unix socket: sun_path less its zero byte. */
 const MAX_SOCKET_PATH = 107;
 const MAX_DEVICE_NAME = 15;
-const MAX_LEGS = 64;
 
 /** Reads and checks a file. Throws KedgeError KEDGE_CONFIG_*. */
 export function readConfig(file: string): GatewayConfig {

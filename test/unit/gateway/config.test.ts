@@ -304,3 +304,18 @@ test('an address is in a pool exactly when it has the pool’s first bits', () =
   );
   assert.equal(formatPool({ base: 0x64400000 as Ipv4, prefix: 10 }), '100.64.0.0/10');
 });
+
+/** The pump reads all devices of the gateway at once, 64 at most (native/tests/suite/batch.rs): the outside's is one of them. */
+test('as many legs as the pump can read', () => {
+  const legs = (count: number): string =>
+    Array.from({ length: count }, (_, n) => `[[leg]]\nname = "l${n}"\ndevice = "dev${n}"\nvia = "10.1.${n}.2"\n`).join(
+      '',
+    );
+  const config = (count: number): string =>
+    text({ legB: undefined, nameB: undefined, deviceB: undefined, viaB: undefined }) + `\n${legs(count - 1)}`;
+  assert.equal(parseConfig(config(63), 'gw.toml').legs.length, 63);
+  assert.throws(() => parseConfig(config(64), 'gw.toml'), {
+    code: 'KEDGE_CONFIG_VALUE',
+    message: /expected at most 63 legs/,
+  });
+});
