@@ -150,6 +150,22 @@ describe('two-hosts', { timeout: 120_000 }, () => {
     for (let round = 0; round < 2; round++) await topology.run('a', [RECIPE, 'up', ...args]);
     assert.deepEqual({ rules: await rules(), routes: await local() }, on);
   });
+
+  test('the host recipe leaves rules of others alone, and says which is in its way', async () => {
+    await using topology = await Topology.up();
+    const args = [ADDRESSES.pool, ADDRESSES.gwA, 'eth0'];
+    await topology.run('a', [RECIPE, 'down', ...args]);
+    await topology.run('a', ['ip', '-4', 'rule', 'add', 'pref', '10', 'from', '192.0.2.1', 'lookup', '77']);
+    const show = async (): Promise<string> =>
+      await topology.run('a', ['sh', '-c', 'ip -4 rule show; ip -4 route show table all']);
+    const found = await show();
+    const refused = await topology.tryRun('a', [RECIPE, 'up', ...args]);
+    assert.equal(refused.code, 1);
+    assert.match(refused.stderr, /^host-recipe\.sh: rule 10 is taken: "from 192\.0\.2\.1 lookup 77"/);
+    assert.equal(await show(), found);
+    await topology.run('a', [RECIPE, 'down', ...args]);
+    assert.equal(await show(), found);
+  });
 });
 
 describe('through the kernel as gateway', { timeout: 120_000 }, () => {
