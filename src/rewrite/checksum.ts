@@ -3,7 +3,8 @@
  *
  * Sums are one's complement sums of big-endian 16-bit words, not yet complemented. Zero has two forms there: a sum that had any
  * word in it other than 0 folds to 1..0xffff, never to 0. All updates here keep that, so an updated checksum is the very one
- * a full computation gives, not just an equivalent one.
+ * a full computation gives, not just an equivalent one. Headers of IPv4 and pseudo-headers always have such a word; an ICMP message
+ * of zeros has none, which `finish` of translate.ts looks after.
  *
  * A *delta* is what a change adds to a sum: the new word plus the complement of the old one. Deltas are added up without
  * folding (some thousand changes fit in 31 bits) and applied once.

@@ -68,7 +68,9 @@ export function clearReserved(p: Packet): void {
 
 /** Sets the identifier of an echo request or reply; it is to ICMP what a port is to UDP (RFC 5508 §3.1). */
 export function setIcmpId(p: Packet, id: number): void {
-  p.l4Delta += delta16(p.icmpId, id);
+  if (id === p.icmpId) return;
+  // From 0xffff to 0 is a change, though of no weight modulo 2^16 - 1: `finish` has to know of it.
+  p.l4Delta += delta16(p.icmpId, id) || 0xffff;
   p.view.setUint16(p.l4 + ICMP_IDENTIFIER, id);
   p.icmpId = id;
 }
@@ -246,7 +248,7 @@ export function finish(p: Packet): void {
   }
   view.setUint8(p.off + VNET_FLAGS, p.needsCsum ? VNET_NEEDS_CSUM : 0);
   if (p.proto === PROTO_ICMP) {
-    if (p.l4Delta !== 0) addTo(view, p.l4 + ICMP_CHECKSUM, p.l4Delta);
+    if (p.l4Delta !== 0) finishIcmp(p);
   } else {
     const at = p.l4 + (p.proto === PROTO_TCP ? TCP_CHECKSUM : UDP_CHECKSUM);
     if (p.needsCsum) view.setUint16(at, updatePartial(view.getUint16(at), p.pseudoDelta));
@@ -259,6 +261,16 @@ export function finish(p: Packet): void {
 
 function addTo(view: DataView, at: number, delta: number): void {
   if (delta !== 0) view.setUint16(at, updateChecksum(view.getUint16(at), delta));
+}
+
+/**
+ * ICMP has no pseudo-header: an echo reply of nothing but zeros is the one packet whose sum is 0, which arithmetic modulo 2^16 - 1
+ * does not tell from 0xffff. Its checksum is 0xffff, and a receiver drops it with the 0 that an update gives.
+ */
+function finishIcmp(p: Packet): void {
+  const at = p.l4 + ICMP_CHECKSUM;
+  addTo(p.view, at, p.l4Delta);
+  if (p.view.getUint16(at) === 0 && onesSum(p.view, p.l4, p.end, 0) === 0) p.view.setUint16(at, 0xffff);
 }
 
 function finishUdp(view: DataView, at: number, delta: number): void {

@@ -103,7 +103,8 @@ function survives(bytes: readonly number[], n: number): void {
   assert.ok(REASONS.has(reason));
   if (reason !== 0) return;
   invariants(p, bytes.length);
-  const sumWasRight = p.verifyL4Checksum();
+  // A message of zeros with a checksum of 0 is the one wrong sum that an update cannot tell from the right one.
+  const sumWasRight = p.verifyL4Checksum() || bytes.slice(p.l4 - OFF, p.end - OFF).every((byte) => byte === 0);
   translateAll(p, n);
   invariants(p, bytes.length);
   assert.equal(p.verifyL4Checksum(), sumWasRight);

@@ -276,6 +276,25 @@ test('S23: the identifier of an ICMP echo, whose checksum knows no addresses', (
   );
 });
 
+test('S23: an echo reply of nothing but zeros has the checksum 0xffff, not 0', () => {
+  const described = { proto: 'icmp', type: 0, code: 0, sequence: 0, payload: [0, 0, 0] } as const;
+  for (const [before, after] of [
+    [0, 0],
+    [7, 0],
+    [0, 7],
+    [0xffff, 0],
+  ] as const)
+    fc.assert(
+      fc.property(icmpEcho, (drawn) => {
+        const held = accepted(encodeIcmp({ ...drawn, ...described, id: before }));
+        setIcmpId(held.packet, after);
+        finish(held.packet);
+        sameBytes(held, encodeIcmp({ ...drawn, ...described, id: after }));
+      }),
+      { numRuns: 3 },
+    );
+});
+
 test('a packet that is not changed stays as it is, but for the mark that its sum was checked', () => {
   fc.assert(
     fc.property(tcpPacket, (described) => {
