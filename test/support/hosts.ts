@@ -11,6 +11,7 @@ import { readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { EngineName } from '../../src/engine/engines.ts';
 import { Agent, type AgentOptions } from './agent.ts';
+import { Capture, TAPS } from './capture.ts';
 import { AgentClient } from '../../src/migrate/client.ts';
 import type { MoveResult, RunSpec } from '../../src/migrate/protocol.ts';
 import { Gateway, type Flow, type FlowDetail, type GatewayOptions } from './gateway.ts';
@@ -46,11 +47,20 @@ export class Hosts {
   readonly agents: Record<HostName, Agent>;
   /** The agents without the command line between: for many calls a second. */
   readonly clients: Readonly<Record<HostName, AgentClient>>;
+  /** How each of the peer's connections began and ended. */
+  readonly #ends: Capture;
   #before: Counters;
   #guests = 0;
 
-  private constructor(topology: Topology, gateway: Gateway, agents: Record<HostName, Agent>, before: Counters) {
+  private constructor(
+    topology: Topology,
+    gateway: Gateway,
+    agents: Record<HostName, Agent>,
+    ends: Capture,
+    before: Counters,
+  ) {
     this.topology = topology;
+    this.#ends = ends;
     this.gateway = gateway;
     this.agents = agents;
     this.clients = { a: new AgentClient(agents.a.socket), b: new AgentClient(agents.b.socket) };
@@ -61,8 +71,12 @@ export class Hosts {
     const topology = await Topology.up(options);
     try {
       const gateway = await Gateway.start(topology, options.gateway);
-      const [a, b] = await Promise.all([Agent.start(gateway, 'a'), Agent.start(gateway, 'b')]);
-      return new Hosts(topology, gateway, { a, b }, await readCounters(topology, 'peer'));
+      const [a, b, ends] = await Promise.all([
+        Agent.start(gateway, 'a'),
+        Agent.start(gateway, 'b'),
+        Capture.start(topology, TAPS.peer, { filter: 'tcp[tcpflags] & (tcp-syn | tcp-fin | tcp-rst) != 0' }),
+      ]);
+      return new Hosts(topology, gateway, { a, b }, ends, await readCounters(topology, 'peer'));
     } catch (error) {
       await topology.down();
       throw error;
@@ -115,9 +129,24 @@ export class Hosts {
     return counted;
   }
 
-  /** Of what was counted since the last call that which tells of a harmed connection; {} is what a test wants. */
-  async harm(): Promise<Record<string, number>> {
-    return pick(await this.counted(), HARM);
+  /**
+   * Of what was counted since the last call that which tells of a harmed connection; {} is what a test wants. Else it also has how the
+   * connections with a RST began and ended.
+   */
+  async harm(): Promise<Record<string, unknown>> {
+    const harm = pick(await this.counted(), HARM);
+    return Object.keys(harm).length === 0 ? harm : { ...harm, packets: await this.#withRst() };
+  }
+
+  async #withRst(): Promise<string[]> {
+    const rows = (await this.topology.run('peer', ['tcpdump', '-nn', '-tt', '-S', '-r', this.#ends.file])).split('\n');
+    /** `10.0.0.1.80 > 10.0.0.2.4000` in one order for both directions. */
+    const connection = (row: string): string => {
+      const [, from = '', to = ''] = / IP (\S+) > (\S+): /.exec(row) ?? [];
+      return [from, to].toSorted().join(' ');
+    };
+    const reset = new Set(rows.filter((row) => /Flags \[[^\]]*R/.test(row)).map(connection));
+    return rows.filter((row) => reset.has(connection(row)));
   }
 
   /** What the peer's kernel has counted since it is up. */
