@@ -1,7 +1,10 @@
 /**
- * How fast a large guest becomes an image in memory: one GiB of pages that hold noise, of which no byte can be left out or
- * compressed. From the guest that stands still to all bytes of its image, with their digests, in memory of the image's own.
- * Beside it, in turns: a plain copy of the guest's memory to fresh memory, which is what the kernel takes longest for.
+ * How fast a large guest becomes an image: one GiB of pages that hold noise, of which no byte can be left out or compressed. From the
+ * guest that stands still in its thread to the last byte of its image in memory of its keeper, all digests made, as an agent does when
+ * the guest moves away: the bytes come in pieces, as a socket or a file takes them, and noise is read from the guest's memory itself.
+ *
+ * Beside it, in turns: a plain copy of as many bytes to fresh memory, which is what the kernel takes longest for, and the image of a
+ * guest that goes on at once (`kedge checkpoint --leave-running`), for which such a copy is made.
  *
  *     bin/node bench/snapshot.ts [--rounds N]
  *
@@ -10,14 +13,33 @@
 import { parseArgs } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { native } from '../src/native.ts';
-import { LocalGuest, LocalProgram } from './guest/local.ts';
+import { encodeImage } from '../src/image/writer.ts';
+import { manifestOf } from '../src/migrate/cut.ts';
+import type { Guest } from '../src/guest/guest.ts';
+import type { Identity } from '../src/migrate/kept.ts';
+import { host } from './guest/hosted.ts';
 import { source } from './guest/programs.ts';
 import { median, QUICK, report, result } from './harness.ts';
 import { rounded } from './slowdown.ts';
 
 const MEBIBYTES = QUICK ? 16 : 1024;
-const PAGE = 4096;
+const BYTES = MEBIBYTES * 1024 * 1024;
+
+const IDENTITY: Identity = {
+  id: '7d444840-9dc0-11d1-b245-5ffdce74fad2',
+  name: 'heap',
+  epoch: 1,
+  address: '100.64.0.1',
+  engine: 'v8',
+  policy: 'loop',
+  moduleName: 'heap.wasm',
+  moduleHash: '0'.repeat(64),
+  args: ['heap'],
+  env: {},
+  publish: [],
+  dirs: [],
+  startedAt: '2000-01-01T00:00:00.000Z',
+};
 
 /** What the rounds before have left is given back. */
 function collector(): () => void {
@@ -25,61 +47,57 @@ function collector(): () => void {
   return runInNewContext('gc') as () => void;
 }
 
-/** The same without what it costs to get memory: noise is copied to memory that is there already, and digested. */
-function intoWarmMemory(memory: Uint8Array, initial: Uint8Array, into: Uint8Array): void {
-  const runs = native.deltaRuns(memory, initial);
-  let pages = 0;
-  for (let i = 0; i < runs.length; i += 3) if (runs[i + 2] === 1) pages += runs[i + 1] ?? 0;
-  const target = into.subarray(0, pages * PAGE);
-  if (native.deltaCopy(memory, runs, target, 0) !== 0) throw new Error('the memory was not copied');
-  native.pieceDigest([target]);
+/** Takes the image of a stopped guest, every byte of it, and gives its length. `stays`: it will not go on before. */
+async function snapshot(guest: Guest, module: Uint8Array, stays: boolean): Promise<number> {
+  await guest.drain(stays);
+  const saved = await guest.save([]);
+  const image = await encodeImage({ ...saved, manifest: manifestOf(IDENTITY, module, saved, stays), flows: [] });
+  let length = 0;
+  for (const part of image) {
+    if (part instanceof Uint8Array) length += part.length;
+    else for await (const piece of part.read()) length += piece.length;
+  }
+  return length;
 }
 
 export async function snapshotBenchmark(rounds = QUICK ? 1 : 7): Promise<void> {
-  const program = new LocalProgram('v8', 'heap', source('heap'), [String(MEBIBYTES), '100', '1']);
-  const guest = new LocalGuest(program);
-  guest.stopAfter('filled');
+  const module = source('heap');
+  const args = [String(MEBIBYTES), '100', '1'];
+  const guest = await host({ engine: 'v8', policy: 'loop', module, args, until: 'filled' });
+  if ((await guest.stop()) !== 'stopped') throw new Error('the guest has ended');
   const gc = collector();
-  const speed = (bytes: number, since: number): number => bytes / (performance.now() - since) / 1e6;
-  const ours: number[] = [];
-  const copies: number[] = [];
+  const plain = new Uint8Array(BYTES).fill(1);
+  /** Gigabytes of the guest a second. */
+  const speed = async (work: () => Promise<number> | number): Promise<number> => {
+    gc();
+    const start = performance.now();
+    const length = await work();
+    const elapsed = performance.now() - start;
+    if (length < BYTES) throw new Error(`there are only ${length} bytes`);
+    return BYTES / elapsed / 1e6;
+  };
+  const [ours, left, copies]: number[][] = [[], [], []];
   for (let round = -1; round < rounds; round += 1) {
-    gc();
-    const start = performance.now();
-    const chunks = await guest.checkpoint(undefined);
-    const snapshot = speed(guest.instance.memory().length, start);
-    const size = chunks.reduce((sum, { length }) => sum + length, 0);
-    if (size < MEBIBYTES * 1024 * 1024) throw new Error(`the image has only ${size} bytes`);
-    chunks.length = 0;
-    gc();
-    const before = performance.now();
-    const copy = guest.instance.memory().slice();
-    const copied = speed(copy.length, before);
+    const found = await speed(() => snapshot(guest, module, true));
+    const running = await speed(() => snapshot(guest, module, false));
+    const copied = await speed(() => plain.slice().length);
     if (round < 0) continue;
-    ours.push(snapshot);
-    copies.push(copied);
+    ours?.push(found);
+    left?.push(running);
+    copies?.push(copied);
   }
-  gc();
-  const memory = guest.instance.memory();
-  const into = new Uint8Array(memory.length).fill(1);
-  const warm: number[] = [];
-  for (let round = 0; round < rounds; round += 1) {
-    const start = performance.now();
-    intoWarmMemory(memory, program.initial, into);
-    warm.push(speed(memory.length, start));
-  }
-  guest.close();
+  await guest.destroy();
   await report(
     'snapshot-throughput',
     result(
       {
         name: `snapshot of ${MEBIBYTES} MiB of noise to memory`,
         unit: 'GB/s',
-        baselineName: 'a copy of the same bytes',
+        baselineName: 'a copy of as many bytes',
       },
-      ours,
-      copies,
-      { series: ours, copies, intoWarmMemory: rounded(median(warm)) },
+      ours ?? [],
+      copies ?? [],
+      { series: ours ?? [], copies: copies ?? [], leaveRunning: rounded(median(left ?? [])) },
     ),
   );
 }

@@ -10,7 +10,7 @@ import type { Manifest } from '../../src/image/manifest.ts';
 import { applyDelta, collectDelta } from '../../src/image/memory-delta.ts';
 import { decodeImage } from '../../src/image/reader.ts';
 import { parseSavedWasi } from '../../src/image/saved-wasi.ts';
-import { encodeImage, type ImageParts } from '../../src/image/writer.ts';
+import { encodeImage, type WholeParts } from '../../src/image/writer.ts';
 import { VERSION } from '../../src/version.ts';
 import type { SavedWasi } from '../../src/wasi/saved.ts';
 import { stopFlagWaiter } from '../../src/wasi/waiting.ts';
@@ -100,7 +100,7 @@ export class LocalGuest {
       memoryPages,
       claim: true,
     };
-    const parts: ImageParts = {
+    const parts: WholeParts = {
       manifest,
       module,
       memory: collectDelta(memory, initial),

@@ -15,7 +15,15 @@ import { failed, native } from '../native.ts';
 import type { WakeFd } from '../native.ts';
 import { closeLeft, createAccount } from './descriptors.ts';
 import { AT_REST, createWords, LOG_OUTSTANDING, logCost, REST_STOPPED } from './protocol.ts';
-import type { Requests, WorkerBegin, WorkerError, WorkerMessage, WorkerStart } from './protocol.ts';
+import type {
+  Requests,
+  SavedGuest,
+  StandingGuest,
+  WorkerBegin,
+  WorkerError,
+  WorkerMessage,
+  WorkerStart,
+} from './protocol.ts';
 import { startWorker } from './spare.ts';
 
 /**
@@ -58,6 +66,8 @@ type Waiting = {
 };
 
 const STOP_LIMIT = 10_000;
+/** Bytes of a lent section that are asked for at a time. */
+const LENT_PIECE = 4 * 1024 * 1024;
 
 function errorOf({ code, message, hint }: WorkerError): KedgeError {
   return new KedgeError(isErrorCode(code) ? code : 'KEDGE_INTERNAL', message, { hint });
@@ -75,6 +85,8 @@ export class Guest {
   readonly #ready = Promise.withResolvers<void>();
   readonly #words = createWords();
   #nextId = 1;
+  /** How often it was let go. */
+  #runs = 0;
   #closed = false;
   /** Its guest is known to have stopped, by the shared word; the message that says so comes later. */
   #aheadOfMessage = false;
@@ -223,17 +235,19 @@ export class Guest {
     request: K,
     args: Requests[K]['args'],
     done: () => void = () => undefined,
+    transfer: ArrayBuffer[] = [],
   ): Promise<Requests[K]['result']> {
     return new Promise((resolve, reject) => {
       if (this.#state.name === 'ended') return reject(new KedgeError('KEDGE_GUEST_ENDED', 'the guest has ended'));
       const id = this.#nextId++;
       this.#waiting.set(id, { resolve, reject, done });
-      this.#worker.postMessage({ id, do: request, args });
+      this.#worker.postMessage({ id, do: request, args }, transfer);
     });
   }
 
   /** Lets guest code run. The stop flag is cleared here: cleared by the thread, it could be the next stop's that is lost. */
   async #goOn(how: 'start' | 'resume' | 'release'): Promise<void> {
+    this.#runs += 1;
     this.#stop.clear();
     Atomics.store(this.#words, AT_REST, 0);
     native.wakeClear(this.#wake);
@@ -290,12 +304,40 @@ export class Guest {
     return Atomics.load(words, AT_REST);
   }
 
-  drain() {
-    return this.#ask('drain', null);
+  /** Takes over what the kernel holds. `stays`: nobody lets the guest go on before its image is stored or sent. */
+  drain(stays: boolean): Promise<Requests['drain']['result']> {
+    return this.#ask('drain', { stays });
   }
 
-  save(flows: Requests['save']['args']['flows']) {
-    return this.#ask('save', { flows });
+  /** The parts of its image. A large memory of a guest that stays is not among them: it is read from where it is. */
+  async save(flows: Requests['save']['args']['flows']): Promise<SavedGuest | StandingGuest> {
+    const run = this.#runs;
+    const saved = await this.#ask('save', { flows });
+    const { memory, ...rest } = saved;
+    if (memory instanceof Uint8Array) return { ...rest, memory };
+    return { ...rest, memory: { ...memory, read: () => this.#lent(memory.length, run) } };
+  }
+
+  /** The bytes of a section that the thread has lent: one piece is filled while the one before is looked at. */
+  async *#lent(length: number, run: number): AsyncGenerator<Uint8Array> {
+    const ask = (at: number, into: Uint8Array<ArrayBuffer>): Promise<Uint8Array> => {
+      // The thread of a guest that runs takes no requests, and its memory is another by now.
+      if (run !== this.#runs)
+        throw new KedgeError('KEDGE_ENGINE_STATE', 'the guest goes on: its memory is lent no more');
+      const piece = this.#ask('memory', { at, into }, undefined, [into.buffer]);
+      // Nobody may be there to take it.
+      piece.catch(() => undefined);
+      return piece;
+    };
+    let next = ask(0, new Uint8Array(LENT_PIECE));
+    let spare = new Uint8Array(LENT_PIECE);
+    for (let at = 0; at < length;) {
+      const piece = await next;
+      at += piece.length;
+      if (at < length) next = ask(at, spare);
+      yield piece;
+      spare = new Uint8Array(piece.buffer as ArrayBuffer);
+    }
   }
 
   /** Goes on after a stop that led nowhere. */

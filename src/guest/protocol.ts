@@ -1,6 +1,7 @@
 /** What a guest's keeper (main thread) and its worker thread say to each other. Everything here is structured-clonable. */
 import type { CallState, FramesState, GlobalState, InstrumentedModule, Outcome, StopHandle } from '../engine/engine.ts';
 import type { EngineName } from '../engine/engines.ts';
+import type { StoredSection } from '../image/memory-section.ts';
 import type { DrainReport } from '../wasi-sock/drain.ts';
 import type { FlowReport } from '../wasi-sock/save.ts';
 import type { SavedSockets } from '../wasi-sock/saved.ts';
@@ -57,7 +58,7 @@ export type SavedHandles = {
   readonly sockets: SavedSockets;
 };
 
-/** A stopped guest, in parts an image is made of. */
+/** A stopped guest, in parts an image is made of. Its memory is a copy. */
 export type SavedGuest = {
   readonly frames: FramesState;
   readonly call: CallState | undefined;
@@ -70,15 +71,29 @@ export type SavedGuest = {
   readonly handles: SavedHandles;
 };
 
+/** One whose memory is read from where it is, which is possible as long as it stands still. */
+export type StandingGuest = Omit<SavedGuest, 'memory'> & { readonly memory: StoredSection };
+
+/** A section that the guest's thread has; `memory` requests give its bytes. */
+export type LentSection = { readonly length: number; readonly digest: Uint8Array };
+
 /** The same with handles as an image gave them: unchecked. */
 export type RestoredGuest = Omit<SavedGuest, 'handles'> & { readonly handles: unknown };
 
 export type Requests = {
   /** Runs the module from its beginning. */
   start: { args: null; result: null };
-  /** Takes the kernel's queues over; see `SocketTable.drain`. Only while stopped. */
-  drain: { args: null; result: DrainReport };
-  save: { args: { readonly flows: readonly FlowReport[] }; result: SavedGuest };
+  /**
+   * Takes the kernel's queues over; see `SocketTable.drain`. Only while stopped. `stays`: the guest will stand still until its image
+   * is stored or sent, so that a large memory need not be copied.
+   */
+  drain: { args: { readonly stays: boolean }; result: DrainReport };
+  save: {
+    args: { readonly flows: readonly FlowReport[] };
+    result: Omit<SavedGuest, 'memory'> & { readonly memory: Uint8Array | LentSection };
+  };
+  /** Bytes of a lent section from `at` on, in `into`, which comes back as far as it was filled. */
+  memory: { args: { readonly at: number; readonly into: Uint8Array }; result: Uint8Array };
   /** Gives up a move: the guest goes on with what it has. */
   resume: { args: null; result: null };
   /** Fills a fresh worker from an image; the guest stands still until `release`. */

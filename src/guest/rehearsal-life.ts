@@ -94,12 +94,14 @@ function live(start: WorkerStart, before: SavedGuest | undefined): SavedGuest {
       guest.handle({ id: id++, do: 'release', args: null });
     }
     if (last?.kind !== 'outcome' || last.outcome.kind !== 'stopped') throw failure(last);
-    guest.handle({ id: id++, do: 'drain', args: null });
+    guest.handle({ id: id++, do: 'drain', args: { stays: false } });
     guest.handle({ id: id++, do: 'save', args: { flows: [] } });
     // TypeScript does not see that the calls above have set it.
     const reply = last as WorkerMessage;
     if (reply.kind !== 'reply' || reply.result === null || !('frames' in reply.result)) throw failure(reply);
-    return reply.result;
+    const { memory, ...rest } = reply.result;
+    if (!(memory instanceof Uint8Array)) throw failure(reply);
+    return { ...rest, memory };
   } finally {
     guest.handle({ id: -1, do: 'destroy', args: null });
   }

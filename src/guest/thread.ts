@@ -10,7 +10,7 @@ import { createHostCallContext } from '../engine/context.ts';
 import type { CallState, CompiledModule, Engine, Instance, Outcome, StopSignal } from '../engine/engine.ts';
 import { ENGINES } from '../engine/engines.ts';
 import { stopSignalOf } from '../engine/stop.ts';
-import { initialMemories, PAGE_SIZE } from '../engine/wasm/initial-memory.ts';
+import { initialMemories } from '../engine/wasm/initial-memory.ts';
 import { KedgeError } from '../errors.ts';
 import { applyDeltas, collectDeltas } from '../image/memory-delta.ts';
 import { native } from '../native.ts';
@@ -22,9 +22,19 @@ import type { FlowReport } from '../wasi-sock/save.ts';
 import { Wasi } from '../wasi/imports.ts';
 import type { SavedWasi } from '../wasi/saved.ts';
 import { AT_REST, LOG_LIMIT, LOG_OUTSTANDING, logCost, REST_OTHER, REST_STOPPED } from './protocol.ts';
-import type { RestoredGuest, SavedGuest, WorkerError, WorkerMessage, WorkerRequest, WorkerStart } from './protocol.ts';
+import type {
+  LentSection,
+  RestoredGuest,
+  SavedGuest,
+  WorkerError,
+  WorkerMessage,
+  WorkerRequest,
+  WorkerStart,
+} from './protocol.ts';
 import { accounted } from './descriptors.ts';
 import { checkHandles } from './handles-check.ts';
+import { capture, Lending } from './capture.ts';
+import type { Captured } from './capture.ts';
 
 /** How often an ended guest's connections are looked after, milliseconds. */
 const LINGER_TICK = 50;
@@ -36,8 +46,6 @@ type State =
   | { readonly name: 'fresh' }
   | ({ readonly name: 'restored' | 'running' | 'stopped'; readonly savedWasi?: SavedWasi } & Live)
   | { readonly name: 'ended'; readonly sockets: SocketTable; readonly code: number };
-
-type Captured = Omit<SavedGuest, 'handles'>;
 
 export type Say = (message: WorkerMessage, transfer?: ArrayBuffer[]) => void;
 
@@ -59,6 +67,10 @@ export class GuestThread {
   #lingerTimer: NodeJS.Timeout | undefined;
   /** Of a guest that stands still, between drain and save. */
   #captured: Captured | undefined;
+  /** What of its memory the keeper reads from where it is. */
+  #lending: Lending | undefined;
+  /** It stands still until its image is stored or sent. */
+  #stays = false;
 
   /** Compiles the module. Nothing runs until a request says so. Throws what the engine says of a module that it cannot run. */
   constructor(given: WorkerStart, say: Say) {
@@ -84,13 +96,13 @@ export class GuestThread {
   rehearse(): void {
     const empty = new SocketTable(this.#host);
     const first = this.#assemble(empty, undefined);
-    const saved = { ...this.#saveLive(first, []), handles: undefined };
+    const saved = this.#capture(first);
     const wasi = checkHandles({ version: 1, exited: null, wasi: first.wasi.save(), sockets: empty.save([]) });
     first.wasi.close();
     empty.destroy();
     const sockets = SocketTable.restore(this.#host, wasi.sockets, []);
     const second = this.#assemble(sockets, wasi.wasi ?? undefined);
-    this.#fill(second.instance, saved);
+    if (saved.memory instanceof Uint8Array) this.#fill(second.instance, { ...saved, memory: saved.memory });
     second.wasi.close();
     sockets.destroy();
   }
@@ -186,9 +198,25 @@ export class GuestThread {
     this.#lingerTimer = undefined;
   }
 
-  #save(flows: readonly FlowReport[]): SavedGuest {
-    if (this.#state.name !== 'ended') return this.#saveLive(this.#live(), flows);
-    const { sockets, code } = this.#state;
+  /** Answers with all of a guest; memory that is lent is read by `memory` requests. */
+  #save(id: number, flows: readonly FlowReport[]): void {
+    const { handles, ...captured } = this.#state.name === 'ended' ? this.#saveEnded(flows) : this.#saveLive(flows);
+    const reply = (memory: Uint8Array | LentSection, transfer: ArrayBuffer[]): void =>
+      this.#say({ kind: 'reply', id, result: { ...captured, memory, handles } }, transfer);
+    const { memory } = captured;
+    if (memory instanceof Uint8Array) return reply(memory, [memory.buffer as ArrayBuffer]);
+    void memory.section.then((section) => {
+      if (section !== undefined) return reply({ length: section.length, digest: section.digest }, []);
+      this.#say({
+        kind: 'error',
+        id,
+        error: plain(new KedgeError('KEDGE_ENGINE_STATE', 'the guest went on meanwhile')),
+      });
+    });
+  }
+
+  #saveEnded(flows: readonly FlowReport[]): SavedGuest {
+    const { sockets, code } = this.#state as State & { name: 'ended' };
     const { encoding, policy } = this.#given.instrumented;
     return {
       frames: { encoding, policy, bytes: new Uint8Array() },
@@ -202,15 +230,9 @@ export class GuestThread {
   }
 
   #capture({ instance }: Live): Captured {
-    const { frames, call, globals, memory, memoryPages, otherMemories = [] } = instance.capture();
-    return {
-      frames: { ...frames, bytes: frames.bytes.slice() },
-      call,
-      globals,
-      memory: collectDeltas([memory, ...otherMemories], this.#initial),
-      memoryPages,
-      otherMemories: otherMemories.map(({ length }) => length / PAGE_SIZE),
-    };
+    const captured = capture(instance, this.#initial, this.#stays);
+    if (captured.memory instanceof Lending) this.#lending = captured.memory;
+    return captured;
   }
 
   #captureAhead(): void {
@@ -223,9 +245,10 @@ export class GuestThread {
     }
   }
 
-  #saveLive(guest: Live, flows: readonly FlowReport[]): SavedGuest {
+  #saveLive(flows: readonly FlowReport[]): Captured & Pick<SavedGuest, 'handles'> {
+    const guest = this.#live();
     const captured = this.#captured ?? this.#capture(guest);
-    // Given away: its memory goes with the message.
+    // Given away: a copy of its memory goes with the message.
     this.#captured = undefined;
     const handles = { version: 1, exited: null, wasi: guest.wasi.save(), sockets: guest.sockets.save(flows) } as const;
     return { ...captured, handles };
@@ -312,8 +335,17 @@ export class GuestThread {
     this.#state = { name: 'fresh' };
   }
 
-  /** Carries out a request. What runs guest code comes after the reply, which must not wait for it. */
+  /** Carries out a request; one that ends the guest's rest once nobody reads the memory that was lent. */
   handle(request: WorkerRequest): void {
+    const lending = this.#lending;
+    if (lending === undefined || request.do === 'save' || request.do === 'memory' || request.do === 'drain')
+      return this.#handle(request);
+    this.#lending = undefined;
+    void lending.end().then(() => this.#handle(request));
+  }
+
+  /** What runs guest code comes after the reply, which must not wait for it. */
+  #handle(request: WorkerRequest): void {
     const { id } = request;
     let after: (() => void) | undefined;
     try {
@@ -325,13 +357,18 @@ export class GuestThread {
           break;
         }
         case 'drain':
+          this.#stays = request.args.stays;
           this.#say({ kind: 'reply', id, result: this.#drain() });
           // While the gateway is asked about the cut: what is captured stays as it is until the guest runs.
           after = () => this.#captureAhead();
           break;
-        case 'save': {
-          const result = this.#save(request.args.flows);
-          this.#say({ kind: 'reply', id, result }, [result.memory.buffer as ArrayBuffer]);
+        case 'save':
+          this.#save(id, request.args.flows);
+          break;
+        case 'memory': {
+          if (this.#lending === undefined) throw new KedgeError('KEDGE_ENGINE_STATE', 'no memory of the guest is lent');
+          const result = this.#lending.read(request.args.at, request.args.into);
+          this.#say({ kind: 'reply', id, result }, [result.buffer as ArrayBuffer]);
           break;
         }
         case 'restore':

@@ -16,7 +16,7 @@ import { native } from '../native.ts';
 
 export const DELTA_PAGE = 4096;
 const WASM_PAGE = 65_536;
-const CHUNK = 1024 * 1024;
+export const CHUNK = 1024 * 1024;
 const CHUNK_HEAD = 8;
 /** Chunks compressed at a time, in threads of their own. */
 const PARALLEL = 4;
@@ -69,11 +69,50 @@ function nodeBuffer(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** Bytes of all data runs. */
-function dataOf(runs: Uint32Array): number {
-  let pages = 0;
-  for (let i = 0; i < runs.length; i += NUMBERS) if (runs[i + 2] === DATA) pages += runs[i + 1] ?? 0;
-  return pages * DELTA_PAGE;
+/** What of one memory differs. */
+export interface Found {
+  readonly memory: Uint8Array;
+  /** First page, count and kind of each run. */
+  readonly runs: Uint32Array;
+  /** Bytes of all its data runs. */
+  readonly data: number;
+}
+
+/** Which pages of each memory differ from what the module makes of it, looked for by several threads. */
+export function findRuns(memories: readonly Uint8Array[], initials: readonly Uint8Array[]): Found[] {
+  return memories.map((memory, n) => {
+    const runs = native.deltaRuns(memory, initials[n] ?? NO_MEMORY);
+    let pages = 0;
+    for (let i = 0; i < runs.length; i += NUMBERS) if (runs[i + 2] === DATA) pages += runs[i + 1] ?? 0;
+    return { memory, runs, data: pages * DELTA_PAGE };
+  });
+}
+
+/** The data runs, each as a view of the guest's memory. */
+export function* dataRuns(found: readonly Found[]): Generator<Uint8Array> {
+  for (const { memory, runs } of found) {
+    for (let i = 0; i < runs.length; i += NUMBERS) {
+      const start = (runs[i] ?? 0) * DELTA_PAGE;
+      if (runs[i + 2] === DATA) yield memory.subarray(start, start + (runs[i + 1] ?? 0) * DELTA_PAGE);
+    }
+  }
+}
+
+/** Bytes of a delta before its data. */
+export function runsLength(found: readonly Found[]): number {
+  return RUNS_AT + BYTES * found.reduce((sum, { runs }) => sum + runs.length, 0);
+}
+
+/** Writes what a delta has before its data, `runsLength` bytes of it. */
+export function writeRuns(found: readonly Found[], into: Uint8Array): void {
+  const head = nodeBuffer(into);
+  head.writeUInt32LE((runsLength(found) - RUNS_AT) / RUN_SIZE, 0);
+  let [base, at] = [0, RUNS_AT];
+  for (const { memory, runs } of found) {
+    for (let i = 0; i < runs.length; i += 1, at += BYTES)
+      head.writeUInt32LE((runs[i] ?? 0) + (i % NUMBERS === 0 ? base : 0), at);
+    base += memory.length / DELTA_PAGE;
+  }
 }
 
 /** Which pages of one memory differ, and a copy of those. See `collectDeltas`. */
@@ -83,22 +122,18 @@ export function collectDelta(memory: Uint8Array, initial: Uint8Array): Uint8Arra
 
 /** Which pages differ, and a copy of those: all that must happen while the guest stands still. Owns its buffer. */
 export function collectDeltas(memories: readonly Uint8Array[], initials: readonly Uint8Array[]): Uint8Array {
-  // Looked for and copied by several threads: nobody else reads so much at a time.
-  const found = memories.map((memory, n) => ({ memory, runs: native.deltaRuns(memory, initials[n] ?? NO_MEMORY) }));
-  const numbers = found.reduce((sum, { runs }) => sum + runs.length, 0);
-  const dataAt = RUNS_AT + BYTES * numbers;
-  const sizes = found.map(({ runs }) => dataOf(runs));
-  const delta = new Uint8Array(sizes.reduce((sum, size) => sum + size, dataAt));
-  const head = nodeBuffer(delta);
-  head.writeUInt32LE(numbers / NUMBERS, 0);
-  let [base, at, to] = [0, RUNS_AT, dataAt];
-  for (const [n, { memory, runs }] of found.entries()) {
-    for (let i = 0; i < runs.length; i += 1, at += BYTES)
-      head.writeUInt32LE((runs[i] ?? 0) + (i % NUMBERS === 0 ? base : 0), at);
-    const end = to + (sizes[n] ?? 0);
+  return copyFound(findRuns(memories, initials));
+}
+
+/** The same of what was found. Copied by several threads: nobody else reads so much at a time. */
+export function copyFound(found: readonly Found[]): Uint8Array {
+  let to = runsLength(found);
+  const delta = new Uint8Array(found.reduce((sum, { data }) => sum + data, to));
+  writeRuns(found, delta);
+  for (const { memory, runs, data } of found) {
+    const end = to + data;
     const copied = native.deltaCopy(memory, runs, delta.subarray(0, end), to);
     if (copied !== 0) throw new KedgeError('KEDGE_INTERNAL', `the guest's memory cannot be copied: errno ${-copied}`);
-    base += memory.length / DELTA_PAGE;
     to = end;
   }
   return delta;
@@ -158,14 +193,31 @@ function readRuns(bytes: Buffer, pages: number): Run[] {
 
 /** The section's bytes, in pieces. `level` is zstd's. */
 export async function packDelta(delta: Uint8Array, level: number): Promise<Uint8Array[]> {
+  const chunks = [];
+  for (let at = 0; at < delta.length; at += CHUNK) chunks.push(delta.subarray(at, at + CHUNK));
+  return await packChunks(chunks, level);
+}
+
+/**
+ * The same of a delta in chunks, of at most `CHUNK` bytes each. Parts of the result may be views of the chunks. Ends early, with
+ * nothing that is of use, once `givenUp`.
+ */
+export async function packChunks(
+  chunks: Iterable<Uint8Array>,
+  level: number,
+  givenUp: () => boolean = () => false,
+): Promise<Uint8Array[]> {
   const parts: Uint8Array[] = [];
-  for (let at = 0; at < delta.length; at += PARALLEL * CHUNK) {
-    const group: Promise<Uint8Array[]>[] = [];
-    for (let i = at; i < Math.min(delta.length, at + PARALLEL * CHUNK); i += CHUNK) {
-      group.push(packChunk(delta.subarray(i, i + CHUNK), level));
-    }
-    parts.push(...(await Promise.all(group)).flat());
+  let group: Promise<Uint8Array[]>[] = [];
+  const settle = async (): Promise<void> => {
+    for (const part of (await Promise.all(group)).flat()) parts.push(part);
+    group = [];
+  };
+  for (const chunk of chunks) {
+    if (givenUp()) break;
+    if (group.push(packChunk(chunk, level)) === PARALLEL) await settle();
   }
+  await settle();
   return parts;
 }
 

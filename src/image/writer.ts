@@ -9,11 +9,12 @@ import type { SectionName } from './format.ts';
 import { ENTRY_SIZE, FORMAT_VERSION, MAGIC, PRELUDE_DIGEST_AT, PRELUDE_SIZE, SECTION_KINDS } from './format.ts';
 import type { Manifest } from './manifest.ts';
 import { packDelta } from './memory-delta.ts';
+import type { ImagePart, StoredSection } from './memory-section.ts';
 
 const compress = promisify(zstdCompress);
 
 /** zstd's level: someone waits for most images, and the next level saves little. */
-const LEVEL = 1;
+export const LEVEL = 1;
 
 /** A module is compressed once, and the result kept as long as the module is. */
 const MODULE_LEVEL = 9;
@@ -24,8 +25,8 @@ export type ImageParts = {
   readonly manifest: Manifest;
   /** The original module; left out when the target has it. */
   readonly module?: Uint8Array | undefined;
-  /** From `collectDelta`. */
-  readonly memory: Uint8Array;
+  /** From `collectDelta`, or the section itself. */
+  readonly memory: Uint8Array | StoredSection;
   readonly frames: FramesState;
   /** The host call to be issued again, when the guest stands in one. */
   readonly call?: CallState | undefined;
@@ -36,11 +37,16 @@ export type ImageParts = {
   readonly flows: unknown;
 };
 
-/** One section as it is written: bytes in pieces. */
-export type Section = { readonly name: SectionName; readonly parts: readonly Uint8Array[] };
+/** One section as it is written: bytes in pieces, or where they come from. */
+export type Section = { readonly name: SectionName; readonly parts: readonly Uint8Array[] | StoredSection };
 
-/** The chunks of an image in order; one after the other they are the file. */
-export async function encodeImage(parts: ImageParts): Promise<Uint8Array[]> {
+/** An image of which all bytes are here. */
+export type WholeParts = ImageParts & { readonly memory: Uint8Array };
+
+/** The parts of an image in order; one after the other they are the file. */
+export function encodeImage(parts: WholeParts): Promise<Uint8Array[]>;
+export function encodeImage(parts: ImageParts): Promise<ImagePart[]>;
+export async function encodeImage(parts: ImageParts): Promise<ImagePart[]> {
   const { manifest } = parts;
   return assemble(encodeCbor(manifest), await encodeSections(parts), manifest.formatVersion);
 }
@@ -52,7 +58,7 @@ export async function encodeSections(parts: ImageParts): Promise<Section[]> {
     sections.push({ name: 'module', parts: [await packModule(parts.module)] });
   }
   sections.push(
-    { name: 'memory', parts: await packDelta(parts.memory, LEVEL) },
+    { name: 'memory', parts: parts.memory instanceof Uint8Array ? await packDelta(parts.memory, LEVEL) : parts.memory },
     { name: 'frames', parts: [encodeFrames(parts.frames, parts.call)] },
     { name: 'globals', parts: [encodeGlobals(parts.globals)] },
     { name: 'handles', parts: [encodeCbor(parts.handles)] },
@@ -73,7 +79,7 @@ export function assemble(
   manifest: Uint8Array,
   sections: readonly Section[],
   version: number = FORMAT_VERSION,
-): Uint8Array[] {
+): ImagePart[] {
   const head = Buffer.alloc(PRELUDE_SIZE + ENTRY_SIZE * sections.length);
   head.set(MAGIC);
   head.writeUInt32LE(version, 8);
@@ -84,8 +90,23 @@ export function assemble(
   sections.forEach(({ name, parts }, i) => {
     const at = PRELUDE_SIZE + ENTRY_SIZE * i;
     head.writeUInt32LE(SECTION_KINDS[name], at);
-    head.writeBigUInt64LE(BigInt(parts.reduce((sum, part) => sum + part.length, 0)), at + 8);
-    head.set(sha256OfPieces(parts), at + 16);
+    const [length, digest] = isStored(parts) ? [parts.length, parts.digest] : [sizeOf(parts), sha256OfPieces(parts)];
+    head.writeBigUInt64LE(BigInt(length), at + 8);
+    head.set(digest, at + 16);
   });
-  return [head, manifest, sha256([head, manifest]), ...sections.flatMap(({ parts }) => parts)];
+  return [
+    head,
+    manifest,
+    sha256([head, manifest]),
+    ...sections.flatMap(({ parts }): readonly ImagePart[] | ImagePart => parts),
+  ];
+}
+
+function isStored(parts: Section['parts']): parts is StoredSection {
+  return !Array.isArray(parts);
+}
+
+/** Bytes of all parts. */
+export function sizeOf(parts: readonly { readonly length: number }[]): number {
+  return parts.reduce((sum, { length }) => sum + length, 0);
 }

@@ -13,6 +13,7 @@ import type { Image } from '../image/reader.ts';
 import type { Ipv4 } from '../rewrite/numbers.ts';
 import { parseIpv4 } from '../rewrite/numbers.ts';
 import { checkpoint } from './checkpoint.ts';
+import type { Write } from './checkpoint.ts';
 import { identityOf } from './cut.ts';
 import type { EnrolmentOptions } from './enrolment.ts';
 import { Enrolment } from './enrolment.ts';
@@ -298,7 +299,7 @@ export class Agent {
   }
 
   /** Takes an image; see `checkpoint.ts`. */
-  checkpoint(name: string, leaveRunning: boolean, write: (image: Uint8Array[]) => Promise<void>): Promise<void> {
+  checkpoint(name: string, leaveRunning: boolean, write: Write): Promise<void> {
     return checkpoint(this.find(name), leaveRunning, write, this.#gateway);
   }
 

@@ -1,13 +1,14 @@
 /** `kedge checkpoint`: a guest becomes an image that somebody stores. */
 import type { GatewayClient } from '../gateway/admin/client.ts';
 import { KedgeError } from '../errors.ts';
+import type { ImagePart } from '../image/memory-section.ts';
 import { encodeImage } from '../image/writer.ts';
 import { cut, giveBack, manifestOf } from './cut.ts';
 import type { Kept } from './kept.ts';
 import { StageRunner } from './stages.ts';
 
 /** Stores an image, and resolves only when it is safe. */
-export type Write = (image: Uint8Array[]) => Promise<void>;
+export type Write = (image: readonly ImagePart[]) => Promise<void>;
 
 /**
  * Takes an image of a guest. It ends here only when the image is stored; else it goes on. Left running, it goes on at once, and the
@@ -33,7 +34,8 @@ export async function checkpoint(
 
 async function taken(kept: Kept, gateway: GatewayClient, stages: StageRunner<'checkpoint'>, claim: boolean) {
   const { identity, code } = kept;
-  const { saved, flows } = await cut(kept, gateway, stages);
+  // One that is given back at once does not stay: its memory is copied.
+  const { saved, flows } = await cut(kept, gateway, stages, claim);
   return { ...saved, module: code.module, flows, manifest: manifestOf(identity, code.module, saved, claim) };
 }
 

@@ -6,7 +6,7 @@ import type { GatewayClient } from '../gateway/admin/client.ts';
 import type { ExportedFlow } from '../gateway/admin/schema.ts';
 import type { Policy } from '../engine/engine.ts';
 import { KedgeError, withHint } from '../errors.ts';
-import type { SavedGuest } from '../guest/protocol.ts';
+import type { SavedGuest, StandingGuest } from '../guest/protocol.ts';
 import { VERSION } from '../version.ts';
 import type { Manifest } from '../image/manifest.ts';
 import { FORMAT_VERSION } from '../image/format.ts';
@@ -27,16 +27,17 @@ function unstoppable(policy: Policy): string {
   return `it goes on, with --points ${policy}: try again, or run it with --points ${policy === 'loop' ? 'loop-all' : 'loop'}`;
 }
 
-export type Cut = { readonly saved: SavedGuest; readonly flows: readonly ExportedFlow[] };
+export type Cut = { readonly saved: SavedGuest | StandingGuest; readonly flows: readonly ExportedFlow[] };
 
 /**
  * Stages `check` to `save`. After it the guest stands still, and the caller carries it on or calls `giveBack`. When it throws, the
- * guest goes on as before, or has ended.
+ * guest goes on as before, or has ended. `stays` promises that the caller carries its image on before it calls `giveBack`.
  */
 export async function cut(
   kept: Kept,
   gateway: GatewayClient,
   stages: StageRunner<'source'> | StageRunner<'checkpoint'>,
+  stays: boolean,
 ): Promise<Cut> {
   const { guest, identity } = kept;
   const { id, epoch, name } = identity;
@@ -49,7 +50,7 @@ export async function cut(
   });
   try {
     await stages.run('freeze', () => gateway.freeze(id, { epoch }));
-    const flows = await stages.run('drain', () => drain(kept, gateway));
+    const flows = await stages.run('drain', () => drain(kept, gateway, stays));
     const saved = await stages.run('save', () => guest.save(flows));
     return { saved, flows };
   } catch (error) {
@@ -59,10 +60,14 @@ export async function cut(
 }
 
 /** Drains until the gateway has no evidence of a byte beyond what was read. */
-async function drain({ guest, identity }: Kept, gateway: GatewayClient): Promise<readonly ExportedFlow[]> {
+async function drain(
+  { guest, identity }: Kept,
+  gateway: GatewayClient,
+  stays: boolean,
+): Promise<readonly ExportedFlow[]> {
   const { id, epoch } = identity;
   for (let drains = 1; ; drains++) {
-    const { connections } = await guest.drain();
+    const { connections } = await guest.drain(stays);
     const exported = await gateway.export(id, { epoch, sockets: [...connections] });
     if (exported.settled) return exported.flows;
     if (drains === DRAINS) throw new KedgeError('KEDGE_UNSETTLED', exported.reasons.join('; '), UNSETTLED);
@@ -115,7 +120,12 @@ export async function giveBack(kept: Kept, gateway: GatewayClient, fate?: string
 }
 
 /** The manifest of an image of this guest, as it is now. */
-export function manifestOf(identity: Identity, module: Uint8Array, saved: SavedGuest, claim: boolean): Manifest {
+export function manifestOf(
+  identity: Identity,
+  module: Uint8Array,
+  saved: Omit<SavedGuest, 'memory'>,
+  claim: boolean,
+): Manifest {
   const { id, name, epoch, address, engine, moduleName, moduleHash, args, env, publish, dirs } = identity;
   return {
     formatVersion: FORMAT_VERSION,

@@ -1,5 +1,6 @@
 /** The agent's end of a link: one request, carried out and answered. */
 import { KedgeError } from '../errors.ts';
+import { sizeOf } from '../image/writer.ts';
 import type { Agent } from './agent.ts';
 import type { Kept } from './kept.ts';
 import { STORE_BYTES } from './limits.ts';
@@ -58,7 +59,7 @@ async function checkpoint(
   try {
     await agent.checkpoint(name, leaveRunning, async (image) => {
       await link.send({ type: 'image' }, image, stall);
-      const bytes = image.reduce((sum, part) => sum + part.length, 0);
+      const bytes = sizeOf(image);
       const limit = store * Math.max(1, Math.ceil(bytes / STORE_BYTES));
       await within(limit, 'storing the image', NOT_STORED, expect(link, 'written'));
     });

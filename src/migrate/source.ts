@@ -55,7 +55,7 @@ async function handOver(
     );
     await within(limits.prepare, 'making ready on the target', SLOW_TARGET, expect(link, 'prepared'));
   });
-  const { saved, flows } = await cut(kept, gateway, stages);
+  const { saved, flows } = await cut(kept, gateway, stages, true);
   try {
     await stages.run('send', async () => {
       const image = await encodeImage({ ...saved, manifest: manifestOf(identity, code.module, saved, true), flows });

@@ -20,13 +20,16 @@ const MAX_PAYLOAD = 4 * 1024 ** 3;
 
 export type Frame = { readonly message: unknown; readonly payload: Uint8Array };
 
+/** Bytes, or where so many of them come from; a piece of those may be written over when the next is asked for. */
+export type Payload = Uint8Array | { readonly length: number; read(): AsyncIterable<Uint8Array> };
+
 /** One conversation. `receive` gives undefined when the other end has closed. */
 export interface Link {
   /**
    * Resolves when all is with the system. Messages go whole, in the order of the calls. Rejects with KEDGE_LINK_BROKEN, with
-   * `stallMs` also when the other end takes nothing for so long; the link is of no use then.
+   * `stallMs` also when the other end takes nothing for so long, and with what reading the payload throws; the link is of no use then.
    */
-  send(message: unknown, payload?: readonly Uint8Array[], stallMs?: number): Promise<void>;
+  send(message: unknown, payload?: readonly Payload[], stallMs?: number): Promise<void>;
   receive(): Promise<Frame | undefined>;
   close(): void;
   /** Settles when the link is gone, for whatever reason. */
@@ -81,7 +84,7 @@ class SocketLink implements Link {
     socket.on('error', end);
   }
 
-  send(message: unknown, payload: readonly Uint8Array[] = [], stallMs?: number): Promise<void> {
+  send(message: unknown, payload: readonly Payload[] = [], stallMs?: number): Promise<void> {
     const record = encode(message);
     const length = payload.reduce((sum, part) => sum + part.length, 0);
     const head = Buffer.alloc(PREFIX + record.length);
@@ -94,10 +97,16 @@ class SocketLink implements Link {
     return sent;
   }
 
-  async #sendParts(parts: readonly Uint8Array[], stallMs: number | undefined): Promise<void> {
-    for (const piece of pieces(parts)) {
-      const written = this.#write(piece);
-      await (stallMs === undefined ? written : this.#stalling(written, stallMs));
+  async #sendParts(parts: readonly Payload[], stallMs: number | undefined): Promise<void> {
+    try {
+      for await (const piece of pieces(parts)) {
+        const written = this.#write(piece);
+        await (stallMs === undefined ? written : this.#stalling(written, stallMs));
+      }
+    } catch (error) {
+      // What came next would be taken for the rest of this message.
+      this.#socket.destroy();
+      throw error;
     }
   }
 
@@ -106,8 +115,6 @@ class SocketLink implements Link {
     const stalled = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
         reject(broken(new Error(`it took nothing for ${stallMs} ms`)));
-        // What came next would be taken for the rest of this message.
-        this.#socket.destroy();
       }, stallMs);
     });
     try {
@@ -161,11 +168,11 @@ class SocketLink implements Link {
 }
 
 /** The same bytes as it is good to give them to the system: small parts in one, large ones cut. */
-function* pieces(parts: readonly Uint8Array[]): Generator<Uint8Array> {
+async function* pieces(parts: readonly Payload[]): AsyncGenerator<Uint8Array> {
   let small: Uint8Array[] = [];
   let length = 0;
   for (const part of parts) {
-    if (length + part.length <= GATHER) {
+    if (part instanceof Uint8Array && length + part.length <= GATHER) {
       small.push(part);
       length += part.length;
       continue;
@@ -173,7 +180,8 @@ function* pieces(parts: readonly Uint8Array[]): Generator<Uint8Array> {
     if (length > 0) yield Buffer.concat(small);
     small = [];
     length = 0;
-    for (let at = 0; at < part.length; at += PIECE) yield part.subarray(at, at + PIECE);
+    if (!(part instanceof Uint8Array)) yield* part.read();
+    else for (let at = 0; at < part.length; at += PIECE) yield part.subarray(at, at + PIECE);
   }
   if (length > 0) yield Buffer.concat(small);
 }

@@ -5,6 +5,7 @@ import type { Manifest } from '../../../src/image/manifest.ts';
 import { collectDelta } from '../../../src/image/memory-delta.ts';
 import type { ImageParts } from '../../../src/image/writer.ts';
 import { encodeImage } from '../../../src/image/writer.ts';
+import { bytesOf } from '../../support/parts.ts';
 
 export const WASM_PAGE = 65_536;
 
@@ -80,5 +81,5 @@ export function parts(change: Partial<ImageParts> = {}): ImageParts {
 }
 
 export async function image(change: Partial<ImageParts> = {}): Promise<Uint8Array> {
-  return new Uint8Array(Buffer.concat(await encodeImage(parts(change))));
+  return new Uint8Array(await bytesOf(await encodeImage(parts(change))));
 }

@@ -11,6 +11,7 @@ import { decodeImage, verifyImage } from '../../../src/image/reader.ts';
 import type { Section } from '../../../src/image/writer.ts';
 import { assemble, encodeSections } from '../../../src/image/writer.ts';
 import { guestMemory, image, INITIAL, MANIFEST, MODULE, parts, WASM_PAGE } from './fixtures.ts';
+import { bytesOf } from '../../support/parts.ts';
 
 type Failure = { readonly code?: string; readonly message: string };
 
@@ -167,7 +168,7 @@ async function made(
   manifest: object,
   change: (sections: Section[]) => Section[] = (sections) => sections,
 ): Promise<Uint8Array> {
-  return Buffer.concat(assemble(encodeCbor(manifest), change(await encodeSections(parts()))));
+  return await bytesOf(assemble(encodeCbor(manifest), change(await encodeSections(parts()))));
 }
 
 async function refused(what: string, bytes: Uint8Array, field: string): Promise<void> {

@@ -11,6 +11,7 @@ import { waitFor } from '../../support/wait.ts';
 import type { Host } from './agents.ts';
 import { example, Hosts, lines, listed, printed, speaker, spec, ticker } from './agents.ts';
 import { refuse } from './fake-gateway.ts';
+import { bytesOf } from '../../support/parts.ts';
 
 const { source } = STAGES[1];
 /** Stages after the gateway has switched: a failure there cannot take anything back. */
@@ -205,7 +206,7 @@ describe('a move', () => {
       ...bound(link),
       send: async (message, payload = []) => {
         if ((message as { type?: string }).type !== 'image') return await link.send(message, payload);
-        const image = Buffer.concat(payload);
+        const image = await bytesOf(payload);
         image[image.length - 1] = (image.at(-1) ?? 0) ^ 1;
         return await link.send(message, [image]);
       },

@@ -6,6 +6,7 @@ import { connect } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { expect, readRequest } from '../../../src/migrate/protocol.ts';
 import { MOVE_VERSION } from '../../../src/migrate/stages.ts';
+import type { Frame } from '../../../src/migrate/transport.ts';
 import { unixTransport } from '../../../src/migrate/transport.ts';
 import { Hosts } from './agents.ts';
 
@@ -49,6 +50,40 @@ describe('a link', () => {
     }
     await Promise.all(sent);
     link.close();
+    await listener.close();
+  });
+
+  test('reads a payload where it is; when that fails, nothing else is taken for the rest of it', async () => {
+    const path = hosts.gateway.path('pieces.sock');
+    const received: Frame[] = [];
+    const ended = Promise.withResolvers<unknown>();
+    const listener = await unixTransport.listen(path, (link) => {
+      void (async () => {
+        for (let frame = await link.receive(); frame !== undefined; frame = await link.receive()) received.push(frame);
+      })().then(ended.resolve, ended.resolve);
+    });
+    const link = await unixTransport.connect(path);
+    /** The same buffer again and again, as whoever lends memory does. */
+    async function* pieces(good: number): AsyncGenerator<Uint8Array> {
+      const piece = new Uint8Array(1_000_000);
+      for (let n = 1; n <= 3; n += 1) {
+        if (n > good) throw new Error('gone');
+        yield await Promise.resolve(piece.fill(n));
+      }
+    }
+    const tail = new Uint8Array(10).fill(9);
+    await link.send('whole', [{ length: 3_000_000, read: () => pieces(3) }, tail]);
+    const broken = link.send('broken', [{ length: 3_000_000, read: () => pieces(2) }, tail]);
+    const behind = link.send('behind');
+    await assert.rejects(broken, /gone/);
+    await assert.rejects(behind, { code: 'KEDGE_LINK_BROKEN' });
+    assert.equal((await ended.promise) instanceof Error, true);
+    assert.deepEqual(
+      received.map(({ message }) => message),
+      ['whole'],
+    );
+    const expected = Buffer.concat([...[1, 2, 3].map((n) => Buffer.alloc(1_000_000, n)), tail]);
+    assert.equal(Buffer.compare(received[0]?.payload ?? tail, expected), 0);
     await listener.close();
   });
 

@@ -277,7 +277,7 @@ test('S23: the identifier of an ICMP echo, whose checksum knows no addresses', (
 });
 
 test('S23: an echo reply of nothing but zeros has the checksum 0xffff, not 0', () => {
-  const described = { proto: 'icmp', type: 0, code: 0, sequence: 0, payload: [0, 0, 0] } as const;
+  const described = { proto: 'icmp' as const, type: 0, code: 0, sequence: 0, payload: [0, 0, 0] };
   for (const [before, after] of [
     [0, 0],
     [7, 0],

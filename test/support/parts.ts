@@ -1,0 +1,14 @@
+import type { ImagePart } from '../../src/image/memory-section.ts';
+
+/** All bytes of an image, or of a message's payload. */
+export async function bytesOf(
+  parts: readonly (ImagePart | { read(): AsyncIterable<Uint8Array> })[],
+): Promise<Buffer<ArrayBuffer>> {
+  const bytes: Uint8Array[] = [];
+  for (const part of parts) {
+    if (part instanceof Uint8Array) bytes.push(part);
+    // A piece may be written over when the next one is asked for.
+    else for await (const piece of part.read()) bytes.push(piece.slice());
+  }
+  return Buffer.concat(bytes);
+}
