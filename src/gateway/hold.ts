@@ -104,7 +104,8 @@ function takeData(ctx: PlaneContext, flow: number, start: number, live: boolean)
   // A later segment without data may have come first; data behind a FIN cannot be.
   if (fin && end + 1 >= f.peerNxt[flow]!) f.inFin[flow] = end;
   f.peerNxt[flow] = Math.max(f.peerNxt[flow]!, end === f.inFin[flow] ? end + 1 : end);
-  if (taken > 0) f.reopenAt[flow] = 0;
+  // A peer that has ended needs no window; once it is gone it would answer by RST.
+  if (taken > 0 || f.inFin[flow] !== NO_FIN) f.reopenAt[flow] = 0;
   // The pool is empty: what the guest's socket can take now passes as it is, and stays the peer's to repeat.
   if (live && ctx.custody.contiguousEnd(flow, from) < end) return passData(ctx, flow, start, end);
   if (live) play(ctx, flow);

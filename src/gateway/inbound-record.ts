@@ -107,7 +107,8 @@ export function recordFromPeer(ctx: PlaneContext, flow: number): void {
   // A later segment without data may have come first; data behind a FIN cannot be.
   if (p.flags & TCP_FIN && f.inFin[flow]! < 0 && end >= f.peerNxt[flow]!) f.inFin[flow] = data;
   if (end > f.peerNxt[flow]!) f.peerNxt[flow] = end;
-  if (p.payloadLen > 0) f.reopenAt[flow] = 0;
+  // A peer that has ended needs no window.
+  if (p.payloadLen > 0 || p.flags & TCP_FIN) f.reopenAt[flow] = 0;
   revive(ctx, flow);
 }
 

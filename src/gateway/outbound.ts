@@ -48,7 +48,7 @@ import { recordGuestSyn, recordSynAck } from './outbound-record.ts';
 import { OUTSIDE, deviceOfLeg } from './out-queue.ts';
 import { guestAcked, worthTelling } from './player.ts';
 import { attachedSegment, freezeFlow, reopened } from './splice.ts';
-import { endByReset, isOver, revive, updateState } from './state.ts';
+import { endByReset, isClosed, isOver, revive, updateState } from './state.ts';
 import { ackPoint, inOffset, inSeq, outOffset, outSeq, promise, shownTimestamp } from './windows.ts';
 
 const SYN_BITS = TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN;
@@ -322,8 +322,9 @@ function passManaged(ctx: PlaneContext, flow: number, start: number, length: num
   const { f, packet: p } = ctx;
   const value = p.tsAt !== 0 && f.flags[flow]! & HAS_TS ? shownTimestamp(ctx, flow, p.tsVal) : p.tsVal;
   const end = start + length;
-  if (length > 0 && end <= f.sndUna[flow]! && end > f.ackedToGuest[flow]!) {
-    // The peer has all of it: the old socket had sent it. The new one learns so from us (S47).
+  if (length > 0 && end <= f.sndUna[flow]! && (end > f.ackedToGuest[flow]! || isClosed(f, flow))) {
+    // The peer has all of it: the old socket had sent it. The new one learns so from us (S47). Where the gateway has acknowledged the
+    // peer's FIN, which its guest has not seen yet, the peer may have no socket any more, and would answer by RST.
     ackGuest(ctx, flow);
     if (ackPoint(ctx, flow) > f.ackedToPeer[flow]!) ackPeer(ctx, flow);
     return;

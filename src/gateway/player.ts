@@ -16,6 +16,7 @@ import {
   GREETING,
   HAS_TS,
   LIVE,
+  NO_FIN,
   OWNED,
   PEER_RESET,
   REOPENING,
@@ -153,9 +154,13 @@ export function guestAcked(ctx: PlaneContext, flow: number, ack: number, before:
   if (f.flags[flow]! & WINDOW_CLOSED && worthTelling(ctx, flow)) ackPeer(ctx, flow);
 }
 
-/** Whether the window can open by enough that the peer will use it: a segment, or half of what the guest has (RFC 9293 §3.8.6.2.2). */
+/**
+ * Whether the window can open by enough that the peer will use it: a segment, or half of what the guest has (RFC 9293 §3.8.6.2.2). A peer
+ * that has ended uses none.
+ */
 export function worthTelling(ctx: PlaneContext, flow: number): boolean {
   const f = ctx.f;
+  if (f.inFin[flow] !== NO_FIN) return false;
   const more = rightEdge(ctx, flow) - f.maxEdge[flow]!;
   return more >= Math.min(f.guestMss[flow]!, Math.max(1, (f.guestEdge[flow]! - f.rcvNxt[flow]!) / 2));
 }

@@ -59,13 +59,17 @@ export function isOver(f: FlowColumns, flow: number): boolean {
   if (f.proto[flow] !== TCP) return false;
   if (f.flags[flow]! & (PEER_RESET | GUEST_RESET)) return true;
   if (f.flags[flow]! & RESET_AFTER) return false;
-  const state = f.state[flow]!;
-  return (state === CLOSED || state === TIME_WAIT) && f.rcvNxt[flow]! > f.inFin[flow]!;
+  return isClosed(f, flow) && f.rcvNxt[flow]! > f.inFin[flow]!;
 }
 
 /** An offset of a stream without its FIN. */
 export function dataOffset(offset: number, fin: number): number {
   return fin === NO_FIN ? offset : Math.min(offset, fin);
+}
+
+/** Whether both streams have ended and both ends are acknowledged to and by the peer. */
+export function isClosed(f: FlowColumns, flow: number): boolean {
+  return f.state[flow] === CLOSED || f.state[flow] === TIME_WAIT;
 }
 
 /** A RST of the peer passes to the guest's kernel, which alone knows whether it is at its RCV.NXT. */

@@ -142,6 +142,20 @@ test('S36 S32: FIN-WAIT-2, and only a FIN comes while frozen: it is played alone
   t.expectNothing();
 });
 
+test('S36 S32: closed for the peer, whose FIN the gateway has acknowledged: what the guest sends again is answered here', () => {
+  const t = frozen(finWait2());
+  t.fromPeer({ flags: 'FA', seq: 100, ack: 101 });
+  attached('b', 100, t);
+  t.commit();
+  t.drain();
+  // Its FIN, twice: the answer to the first was on its way.
+  for (let time = 0; time < 2; time++) {
+    t.fromGuest('b', { flags: 'FA', seq: 100, ack: 100 });
+    t.expectToGuest('b', { ack: 101 });
+    t.expectNothing();
+  }
+});
+
 test("S36: FIN-WAIT-2 without a socket at the guest: the gateway acknowledges the peer's FIN after the move", () => {
   const t = frozen(finWait2());
   const result = t.verb('export', { epoch: 1, sockets: [] });

@@ -372,6 +372,29 @@ test('S34: a window that was closed and opened by the guest is repeated until th
   );
 });
 
+test('S34: a peer that has ended is told of no window: when it is gone, it would answer by RST', () => {
+  for (const played of [2, 10]) {
+    const t = talked(0, 0);
+    t.fromGuest('a', { ack: 0, win: 1000 });
+    spliced(0, frozen(t));
+    for (let at = 0; at < 128_000; at += 32_000) t.fromPeer({ seq: at, len: 32_000, gso: 1448 });
+    // All of it, or a part: the rest is in custody.
+    for (let i = 0; i < played; i++) acknowledge(t, 'b');
+    t.drain();
+    t.fromPeer({ flags: 'FA', seq: 128_000 });
+    for (let i = played; i < 10; i++) acknowledge(t, 'b');
+    t.fromGuest('b', { ack: 128_001, win: 2000 });
+    const told = t.drain().flatMap(({ device, ack }) => (device === 0 ? [t.inOffset(ack)] : []));
+    // The peer may be gone once it has that.
+    assert.deepEqual([told.at(-1), told.indexOf(128_001)], [128_001, told.length - 1], `${told.join()}`);
+    t.advance(300_000, 100);
+    assert.deepEqual(
+      t.drain().filter(({ device }) => device === 0),
+      [],
+    );
+  }
+});
+
 test('S34: an idle connection is not told of its window for ever after a move', () => {
   const t = spliced(0);
   t.advance(600_000, 100);
