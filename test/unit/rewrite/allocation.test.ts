@@ -27,6 +27,8 @@ const p = new Packet();
 p.attach(buffer);
 const writer = new SegmentWriter();
 let length = 0;
+const LOWEST = toSeq(0x90000000);
+const HIGHEST = toSeq(0x90100000);
 
 /** Writes a segment whose numbers do not fit in 31 bits. */
 function write(i: number): void {
@@ -49,7 +51,8 @@ const steps: Record<string, (i: number) => void> = {
   setAck: () => setAck(p, seqAdd(p.ack, 0x7654321)),
   setWindow: (i) => setWindow(p, i & 0xffff),
   setTimestamps: () => setTimestamps(p, (p.tsVal + 99) >>> 0, (p.tsEcr - 99) >>> 0),
-  translateSack: (i) => translateSack(p, (i & 1) * 2 - 1, p.ack, seqAdd(p.ack, 2 ** 20)),
+  // Too large to be inlined wherever it is called: its bounds are objects that are there already.
+  translateSack: (i) => translateSack(p, (i & 1) * 2 - 1, LOWEST, HIGHEST),
   finish: () => finish(p),
 };
 
@@ -57,7 +60,12 @@ for (const [name, step] of Object.entries(steps)) {
   test(`${name} allocates nothing`, () => {
     write(0);
     assert.equal(p.parse(0, length), 0);
-    const least = garbage(step);
+    // Its deltas are applied, as those of any packet are: summed up without end they would be of another kind of number some day,
+    // and what V8 had compiled would be of no use any more.
+    const least = garbage((i) => {
+      step(i);
+      finish(p);
+    });
     assert.ok(least <= 1, `${least} bytes a call`);
   });
 }
