@@ -7,13 +7,10 @@ use super::{
     body::{Code, Index, Kind, Node},
     emit::{Abi, Body, zeros},
     liveness::Live,
+    opcodes::{BLOCK, LOOP},
     scan::Edit,
     select::{Point, Temps},
 };
-
-/// Opcodes whose types are copied.
-const BLOCK: u8 = 0x02;
-const LOOP: u8 = 0x03;
 
 /// A loop that has more instructions than this is not one that a dead local could slow down.
 const TIGHT: u32 = 256;

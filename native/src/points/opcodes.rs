@@ -34,12 +34,18 @@ pub enum Immediate {
     Full,
 }
 
+pub const BLOCK: u8 = 0x02;
 pub const LOOP: u8 = 0x03;
+pub const IF: u8 = 0x04;
 pub const LOCAL_GET: u8 = 0x20;
 pub const LOCAL_SET: u8 = 0x21;
 pub const LOCAL_TEE: u8 = 0x22;
 pub const FIRST_CONST: u8 = 0x41;
 pub const LAST_CONST: u8 = 0x44;
+
+/// Types of blocks that are reference types.
+pub const FUNCREF: u8 = 0x70;
+pub const EXTERNREF: u8 = 0x6f;
 
 use Effect::{Takes, Unknown};
 

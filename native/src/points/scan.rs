@@ -7,7 +7,7 @@ use wasmparser::{BinaryReader, FunctionBody, Operator, OperatorsReader, RefType,
 
 use super::{
     module::{Module, place},
-    opcodes::{LOOP, OPCODES},
+    opcodes::{BLOCK, EXTERNREF, FUNCREF, IF, LOOP, OPCODES},
     refusal::{Result, covered},
 };
 
@@ -104,6 +104,11 @@ impl Scan {
             let length = immediate.length(&bytes[at + 1..]);
             if let Some(length) = length {
                 scan.summary.loops |= *opcode == LOOP;
+                // What a block gives may have come from nowhere: all operands can be had in code that is never reached.
+                if let (BLOCK..=IF, Some(ty)) = (*opcode, bytes.get(at + 1)) {
+                    scan.noted.function_values |= *ty == FUNCREF;
+                    scan.noted.extern_values |= *ty == EXTERNREF;
+                }
                 at += 1 + length;
                 continue;
             }

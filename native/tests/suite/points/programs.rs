@@ -226,6 +226,28 @@ fn memory_grows_and_segments_are_dropped() {
     );
 }
 
+/// A block in code that is never reached may give a reference that nothing else in the module can make.
+#[test]
+fn references_from_nowhere() {
+    for ty in ["externref", "funcref"] {
+        for block in ["block", "loop", "i32.const 1 if"] {
+            let otherwise = if block.ends_with("if") { "else unreachable" } else { "" };
+            let text = format!(
+                r#"(module
+                  (func (export "run") (param $stay i32) (result i32)
+                    local.get $stay
+                    if
+                      {block} (result {ty}) unreachable {otherwise} end
+                      loop $l local.get $stay br_if $l end
+                      drop
+                    end
+                    i32.const 7))"#
+            );
+            check(&text, &[Val::I32(0)]);
+        }
+    }
+}
+
 #[test]
 fn references_in_locals_operands_globals_and_tables() {
     check(
