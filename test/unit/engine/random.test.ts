@@ -17,7 +17,7 @@ import { difference, type Tally } from './random/compare.ts';
 
 const TOOL = join(PROJECT, 'build', 'test-modules');
 const FIXTURES = join(import.meta.dirname, 'random', 'fixtures');
-const USUAL = 300;
+const USUAL = 1000;
 /** Modules that are written at a time. */
 const PIECE = 300;
 

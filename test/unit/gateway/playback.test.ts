@@ -386,7 +386,7 @@ test('S34: a peer that has ended is told of no window: when it is gone, it would
     t.fromGuest('b', { ack: 128_001, win: 2000 });
     const told = t.drain().flatMap(({ device, ack }) => (device === 0 ? [t.inOffset(ack)] : []));
     // The peer may be gone once it has that.
-    assert.deepEqual([told.at(-1), told.indexOf(128_001)], [128_001, told.length - 1], `${told.join()}`);
+    assert.deepEqual([told.at(-1), told.indexOf(128_001)], [128_001, told.length - 1], told.join());
     t.advance(300_000, 100);
     assert.deepEqual(
       t.drain().filter(({ device }) => device === 0),

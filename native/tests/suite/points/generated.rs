@@ -2,6 +2,9 @@
 //!
 //! `KEDGE_POINTS_SEEDS=10000` for a long run, `KEDGE_POINTS_FIRST=9000` to leave out those before, `KEDGE_POINTS_SEED=17` for one seed
 //! again; it is named when a test fails.
+//!
+//! Of 10,000 seeds one fails, which is the reference engine's: wasmi 2.0.0 gets a global of the instrumented module of seed 6975 wrong,
+//! which V8 and WAMR get right, stopped or not.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -72,6 +75,8 @@ fn config() -> Config {
         max_memories: 3,
         max_tables: 3,
         max_memory32_bytes: 4 * 65536,
+        // Memories that grow to gigabytes, and are copied at each stop, would leave nothing for other tests.
+        memory_max_size_required: true,
         max_table_elements: 40,
         max_imports: 8,
         min_funcs: 2,
