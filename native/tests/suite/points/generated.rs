@@ -4,7 +4,7 @@
 //! again; it is named when a test fails.
 //!
 //! Of 10,000 seeds one fails, which is the reference engine's: wasmi 2.0.0 gets a global of the instrumented module of seed 6975 wrong,
-//! which V8 and WAMR get right, stopped or not.
+//! which V8 gets right.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
