@@ -39,7 +39,7 @@ export function readAt(file: FileDescriptor, buffers: readonly Uint8Array[], pos
   let total = 0;
   for (const buffer of buffers) {
     const wanted = Math.min(buffer.length, MAX_TRANSFER);
-    const count = wanted === 0 ? 0 : readSync(file.host, buffer, 0, wanted, position + total);
+    const count = wanted === 0 ? 0 : unlessFirst(total, () => readSync(file.host, buffer, 0, wanted, position + total));
     total += count;
     if (count < buffer.length) {
       break;
@@ -58,13 +58,24 @@ export function writeAt(
   let total = 0;
   for (const buffer of buffers) {
     const wanted = Math.min(buffer.length, MAX_TRANSFER);
-    const count = wanted === 0 ? 0 : writeSync(file.host, buffer, 0, wanted, append ? null : position + total);
+    const write = (): number => writeSync(file.host, buffer, 0, wanted, append ? null : position + total);
+    const count = wanted === 0 ? 0 : unlessFirst(total, write);
     total += count;
     if (count < buffer.length) {
       break;
     }
   }
   return total;
+}
+
+/** A transfer that fails after bytes have passed is a short one, as in Linux: what is done is not to be done again. */
+function unlessFirst(passed: number, transfer: () => number): number {
+  try {
+    return transfer();
+  } catch (error) {
+    if (passed === 0) throw error;
+    return 0;
+  }
 }
 
 /** `fd_read` and `fd_write`: at the file's own position, which moves. */

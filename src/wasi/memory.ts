@@ -1,7 +1,8 @@
 import type { MemoryWatch } from '../engine/engine.ts';
 import { ERRNO, WasiError } from './errno.ts';
 
-const UTF8 = new TextDecoder('utf-8', { fatal: true });
+// A byte order mark is a part of a name like any other character.
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /**
  * The guest's linear memory for the length of one host call, every access checked. An address outside the memory, or a

@@ -1,6 +1,7 @@
 import { KedgeError } from '../../errors.ts';
 
-const UTF8 = new TextDecoder('utf-8', { fatal: true });
+// A byte order mark is a part of a name like any other character.
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /** Reads WebAssembly's binary primitives, bounds first. Everything that does not fit throws KEDGE_MODULE_INVALID. */
 export class Cursor {

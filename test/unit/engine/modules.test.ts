@@ -139,9 +139,14 @@ test('an unknown import and one of another type are named before anything runs',
     ['env', 'toString'],
     ['__proto__', 'x'],
     ['asyncify', 'start_unwind'],
+    ['env', '\uFEFFlaunch'],
   ] as const) {
     const sneaky = instrument(wat(`(module (import "${from}" "${name}" (func)) ${start})`), 'loop-all', 'memory');
-    assert.throws(() => makeInstance(sneaky, () => ({ env: {} })), { code: 'KEDGE_IMPORT_UNKNOWN' }, `${from}.${name}`);
+    assert.throws(
+      () => makeInstance(sneaky, () => ({ env: { launch: host('()', () => undefined) } })),
+      { code: 'KEDGE_IMPORT_UNKNOWN' },
+      `${from}.${name}`,
+    );
   }
 });
 

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import process from 'node:process';
 import { test } from 'node:test';
 import { decode, encode } from 'cborg';
 import { ERRNO } from '../../../src/wasi/errno.ts';
@@ -54,6 +55,24 @@ test('reading, writing and seeking', () => {
   assert.equal(bench.call('fd_filestat_set_times', fd, 0n, 1_500_000_000_000_000_000n, 4), 0);
   assert.equal(bench.call('fd_filestat_get', fd, 64), 0);
   assert.equal(bench.u64(64 + 48), 1_500_000_000_000_000_000n);
+});
+
+test('a write that finds no more room after some buffers is a short one', () => {
+  using directory = temporaryDirectory();
+  const script = `trap '' XFSZ; ulimit -f 4; exec "$@"`;
+  const command = [process.execPath, join(import.meta.dirname, 'full-file.ts'), join(directory.path, 'file')];
+  const env = { ...process.env, NODE_DISABLE_COMPILE_CACHE: '1' };
+  assert.equal(
+    execFileSync('bash', ['-c', script, 'bash', ...command], { env, encoding: 'utf8' }),
+    'as it should be\n',
+  );
+});
+
+test('a name may begin with a byte order mark', () => {
+  using directory = temporaryDirectory();
+  using bench = new Bench({ preopens: [{ guestPath: '/d', hostPath: directory.path }] });
+  assert.ok(bench.open('\uFEFFfile', { flags: CREATE | EXCLUSIVE, rights: BOTH }) > 0);
+  assert.deepEqual(readdirSync(directory.path), ['\uFEFFfile']);
 });
 
 test('opening: create, exclusive, truncate, append, missing, a directory', () => {
