@@ -323,8 +323,7 @@ function passManaged(ctx: PlaneContext, flow: number, start: number, length: num
   const value = p.tsAt !== 0 && f.flags[flow]! & HAS_TS ? shownTimestamp(ctx, flow, p.tsVal) : p.tsVal;
   const end = start + length;
   if (length > 0 && end <= f.sndUna[flow]! && (end > f.ackedToGuest[flow]! || isClosed(f, flow))) {
-    // The peer has all of it: the old socket had sent it. The new one learns so from us (S47). Where the gateway has acknowledged the
-    // peer's FIN, which its guest has not seen yet, the peer may have no socket any more, and would answer by RST.
+    // The peer has all of it: the new socket learns so from us (S47). One whose FIN we have acknowledged would answer by RST, when gone.
     ackGuest(ctx, flow);
     if (ackPoint(ctx, flow) > f.ackedToPeer[flow]!) ackPeer(ctx, flow);
     return;

@@ -149,11 +149,9 @@ test('S36 S32: closed for the peer, whose FIN the gateway has acknowledged: what
   t.commit();
   t.drain();
   // Its FIN, twice: the answer to the first was on its way.
-  for (let time = 0; time < 2; time++) {
-    t.fromGuest('b', { flags: 'FA', seq: 100, ack: 100 });
-    t.expectToGuest('b', { ack: 101 });
-    t.expectNothing();
-  }
+  for (let time = 0; time < 2; time++) t.fromGuest('b', { flags: 'FA', seq: 100, ack: 100 });
+  for (let time = 0; time < 2; time++) t.expectToGuest('b', { ack: 101 });
+  t.expectNothing();
 });
 
 test("S36: FIN-WAIT-2 without a socket at the guest: the gateway acknowledges the peer's FIN after the move", () => {

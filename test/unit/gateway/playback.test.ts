@@ -388,10 +388,7 @@ test('S34: a peer that has ended is told of no window: when it is gone, it would
     // The peer may be gone once it has that.
     assert.deepEqual([told.at(-1), told.indexOf(128_001)], [128_001, told.length - 1], told.join());
     t.advance(300_000, 100);
-    assert.deepEqual(
-      t.drain().filter(({ device }) => device === 0),
-      [],
-    );
+    assert.ok(t.drain().every(({ device }) => device !== 0));
   }
 });
 
