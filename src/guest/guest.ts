@@ -345,8 +345,11 @@ export class Guest {
     return this.#goOn('resume');
   }
 
+  /** Fills a fresh guest. Its memory is given away, if it has its buffer to itself: a copy of it would be one more. */
   restore(args: Requests['restore']['args']): Promise<null> {
-    return this.#ask('restore', args, () => this.#change({ name: 'restored' }));
+    const { buffer, byteLength } = args.saved.memory;
+    const own = buffer instanceof ArrayBuffer && buffer.byteLength === byteLength ? [buffer] : [];
+    return this.#ask('restore', args, () => this.#change({ name: 'restored' }), own);
   }
 
   release(): Promise<void> {

@@ -44,14 +44,20 @@ const compressAside = promisify(zstdCompress);
 const decompressAside = promisify(zstdDecompress);
 /** A chunk below this is done on the spot: to wait for another thread takes longer. */
 const ASIDE_FROM = 256 * 1024;
+/** Bytes that the other thread gives at a time: each is a message, and what is not filled of the last one stays in memory. */
+const PACKED_AT_ONCE = 64 * 1024;
 
 function compress(bytes: Uint8Array, options: ZstdOptions): Promise<Buffer> | Buffer {
-  return bytes.length < ASIDE_FROM ? zstdCompressSync(bytes, options) : compressAside(bytes, options);
+  return bytes.length < ASIDE_FROM
+    ? zstdCompressSync(bytes, options)
+    : compressAside(bytes, { ...options, chunkSize: PACKED_AT_ONCE });
 }
 
 function decompress(bytes: Uint8Array, maxOutputLength: number): Promise<Buffer> | Buffer {
   const small = maxOutputLength < ASIDE_FROM;
-  return small ? zstdDecompressSync(bytes, { maxOutputLength }) : decompressAside(bytes, { maxOutputLength });
+  return small
+    ? zstdDecompressSync(bytes, { maxOutputLength })
+    : decompressAside(bytes, { maxOutputLength, chunkSize: maxOutputLength });
 }
 
 /** Pages [first, first + count) that are all zeros, or that hold data. */

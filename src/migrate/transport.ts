@@ -144,8 +144,34 @@ class SocketLink implements Link {
   }
 
   async #take(length: number): Promise<Buffer | undefined> {
+    if (length > READ_AHEAD) return await this.#takeLarge(length);
+    if (!(await this.#has(length))) return undefined;
+    if (length === 0) return Buffer.alloc(0);
+    const all = this.#parts.length === 1 && this.#parts[0] !== undefined ? this.#parts[0] : Buffer.concat(this.#parts);
+    const rest = all.subarray(length);
+    this.#parts = rest.length > 0 ? [rest] : [];
+    this.#length = rest.length;
+    return all.subarray(0, length);
+  }
+
+  /** Into memory of its own as it comes: kept in parts until the last one, it would be there twice. What does not come costs nothing. */
+  async #takeLarge(length: number): Promise<Buffer | undefined> {
+    const all = Buffer.allocUnsafeSlow(length);
+    for (let at = 0; at < length;) {
+      if (!(await this.#has(1))) return undefined;
+      const part = this.#parts.shift() ?? Buffer.alloc(0);
+      const used = part.copy(all, at);
+      at += used;
+      this.#length -= used;
+      if (used < part.length) this.#parts.unshift(part.subarray(used));
+    }
+    return all;
+  }
+
+  /** Waits until so many bytes are there; false when they will never be. */
+  async #has(length: number): Promise<boolean> {
     while (this.#length < length) {
-      if (this.#ended) return undefined;
+      if (this.#ended) return false;
       const more = Promise.withResolvers<void>();
       this.#wanted = length;
       this.#wake = more.resolve;
@@ -154,12 +180,7 @@ class SocketLink implements Link {
     }
     this.#wake = undefined;
     this.#wanted = 0;
-    if (length === 0) return Buffer.alloc(0);
-    const all = this.#parts.length === 1 && this.#parts[0] !== undefined ? this.#parts[0] : Buffer.concat(this.#parts);
-    const rest = all.subarray(length);
-    this.#parts = rest.length > 0 ? [rest] : [];
-    this.#length = rest.length;
-    return all.subarray(0, length);
+    return true;
   }
 
   close(): void {
