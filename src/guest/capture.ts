@@ -40,6 +40,8 @@ export class Lending {
 
   constructor(found: readonly Found[]) {
     this.section = packInPlace(found, LEVEL, () => this.#ended).then((section) => (this.#ready = section));
+    // Nobody may ask for it.
+    this.section.catch(() => undefined);
   }
 
   /** The section's bytes from `at` on, in `into`, as far as that was filled. Throws KEDGE_ENGINE_STATE while there is no section. */
@@ -51,7 +53,8 @@ export class Lending {
   /** Resolves when nothing reads the memory any more. */
   async end(): Promise<void> {
     this.#ended = true;
-    await this.section;
+    // That it failed is `save`'s to tell.
+    await this.section.catch(() => undefined);
     this.#ready = undefined;
   }
 }

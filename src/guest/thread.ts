@@ -205,14 +205,12 @@ export class GuestThread {
       this.#say({ kind: 'reply', id, result: { ...captured, memory, handles } }, transfer);
     const { memory } = captured;
     if (memory instanceof Uint8Array) return reply(memory, [memory.buffer as ArrayBuffer]);
+    const failed = (why: unknown): void =>
+      this.#say({ kind: 'error', id, error: plain(new KedgeError('KEDGE_ENGINE_STATE', String(why))) });
     void memory.section.then((section) => {
       if (section !== undefined) return reply({ length: section.length, digest: section.digest }, []);
-      this.#say({
-        kind: 'error',
-        id,
-        error: plain(new KedgeError('KEDGE_ENGINE_STATE', 'the guest went on meanwhile')),
-      });
-    });
+      failed('the guest went on meanwhile');
+    }, failed);
   }
 
   #saveEnded(flows: readonly FlowReport[]): SavedGuest {

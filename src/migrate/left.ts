@@ -27,7 +27,7 @@ export type LeftOptions = {
  * that lives in an image or on another leg is none of ours. `rest` settles when that is done too. Never throws.
  */
 export async function clearLeft(options: LeftOptions): Promise<{ readonly rest: Promise<void> }> {
-  const ids = new Set(options.registry.left);
+  const ids: Left = new Map([...options.registry.left].map((id) => [id, undefined]));
   await attempt(options, async () => {
     const waiting = await clearOnce(options, ids, false);
     const seconds = Math.ceil((options.grace ?? FROZEN_GRACE) / 1000);
@@ -48,7 +48,7 @@ async function attempt({ warn, signal }: LeftOptions, work: () => Promise<void>)
   }
 }
 
-async function clearLate(options: LeftOptions, ids: Set<string>): Promise<void> {
+async function clearLate(options: LeftOptions, ids: Left): Promise<void> {
   const { grace = FROZEN_GRACE, signal } = options;
   const deadline = performance.now() + grace;
   while (ids.size > 0) {
@@ -57,18 +57,27 @@ async function clearLate(options: LeftOptions, ids: Set<string>): Promise<void> 
   }
 }
 
+/** Guests that were left, with the epoch they had at the first look. */
+type Left = Map<string, number | undefined>;
+
 /** Takes those that are settled out of `ids`, and returns those that are not. */
 async function clearOnce(
   { gateway, leg, registry, warn }: LeftOptions,
-  ids: Set<string>,
+  ids: Left,
   late: boolean,
 ): Promise<GuestSummary[]> {
   if (ids.size === 0) return [];
   const waiting: GuestSummary[] = [];
   const guests = new Map((await gateway.guests()).map((guest) => [guest.id, guest]));
-  for (const id of ids) {
+  for (const [id, first] of ids) {
     const guest = guests.get(id);
     const ours = guest?.leg === leg ? guest : undefined;
+    if (ours !== undefined && first !== undefined && ours.epoch !== first) {
+      // Its image was continued here: it lives, and its record is that of this agent.
+      ids.delete(id);
+      continue;
+    }
+    ids.set(id, ours?.epoch);
     if (ours !== undefined && (ours.state === 'frozen' || ours.state === 'attaching') && !late) {
       waiting.push(ours);
       continue;

@@ -112,7 +112,7 @@ export class TcpStream {
     for (;;) {
       const result = this.collect(scratch, scratch.length, NO_WAKE, 0);
       if (result > 0) news = true;
-      else return news || result === 0 || this.link.name !== 'alive';
+      else return news || this.peerEnded || this.link.name !== 'alive';
     }
   }
 

@@ -235,8 +235,9 @@ export function receive(
   for (const buffer of buffers) {
     if (buffer.length === 0) continue;
     const result = receiveOnce(core, stream, buffer, done === 0 ? core.remaining(deadline) : 0);
-    if (result < 0 && done === 0) return result;
-    if (result > 0) done += result;
+    // An error behind bytes is the next call's to tell.
+    if (result <= 0) return done > 0 ? done : told(stream, result);
+    done += result;
     if (result < buffer.length) break;
   }
   return done;
@@ -247,7 +248,7 @@ function receiveOnce(core: SocketCore, stream: TcpStream, buffer: Uint8Array, ti
   const fd = stream.fd;
   const result = stream.readable || fd === undefined ? read(0) : core.blocking(fd, POLL.IN, timeoutMs, read);
   // A connection that broke just now may have left bytes, which come before the error.
-  return told(stream, result < 0 && stream.inbound.length > 0 ? read(0) : result);
+  return result < 0 && stream.inbound.length > 0 ? read(0) : result;
 }
 
 /** An end or an error of the kernel as the guest gets it: the error of a broken connection once, and then the end. */

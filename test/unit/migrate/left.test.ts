@@ -68,6 +68,17 @@ describe('guests that a killed agent has left', () => {
     assert.deepEqual(removed, [lost]);
   });
 
+  test('that were frozen, and then continued by this very agent, live on', async () => {
+    const id = await frozen('back');
+    const { rest } = await clear([id], 30);
+    const { claim } = await gateway.attach(id, { epoch: 2, leg: 'a' });
+    await gateway.commit(id, { epoch: 2, claim });
+    await rest;
+    assert.equal(stateOf(id), 'running');
+    assert.equal(warnings.length, 1);
+    assert.deepEqual(removed, [], 'its record is that of the agent it runs at');
+  });
+
   test('that were frozen, and then continued elsewhere or removed by somebody, are left alone', async () => {
     const [moved, gone] = [await frozen('moved'), await frozen('gone')];
     const { rest } = await clear([moved, gone], 30);

@@ -195,6 +195,34 @@ test('a reset is told once, after what came before it', () => {
   assert.equal(g.table.remoteName(conn), -WASI.ENOTCONN);
 });
 
+test('a reset behind bytes that fill a buffer is told by the next call, though this one had another buffer', () => {
+  using g = guest();
+  const { handle, port } = listener(g);
+  const first = new Peer().connect(at(g.address, port));
+  const conn = ok(g.table.accept(handle));
+  first.send(text('exact'));
+  until(() => native.sockInQueue(streamOf(conn).fd as SocketFd) === 5, 'arrived');
+  first.reset();
+  assert.equal(g.table.receive(conn, [new Uint8Array(5), new Uint8Array(5)]), 5);
+  assert.equal(g.table.receive(conn, [new Uint8Array(5)]), -WASI.ECONNRESET);
+  assert.equal(g.table.receive(conn, [new Uint8Array(5)]), 0);
+});
+
+test('a socket whose reading is shut down has no news for a drain', () => {
+  using g = guest();
+  const { handle, port } = listener(g);
+  using peer = new Peer().connect(at(g.address, port));
+  const conn = ok(g.table.accept(handle));
+  peer.send(text('held'));
+  until(() => native.sockInQueue(streamOf(conn).fd as SocketFd) === 4, 'arrived');
+  assert.equal(g.table.shutdown(conn, SHUT.READ), 0);
+  const stream = streamOf(conn);
+  assert.deepEqual(
+    [1, 2].map(() => stream.drain(new Uint8Array(64))),
+    [true, false],
+  );
+});
+
 test('a reset that a write finds leaves what can be read', () => {
   using g = guest();
   const { handle, port } = listener(g);
