@@ -154,7 +154,9 @@ fn customs(module: &Module<'_>, out: &mut Output, plan: &Plan, front: bool) {
     for payload in if front { first } else { rest } {
         let Payload::CustomSection(section) = payload else { continue };
         match section.name() {
-            "name" => names(section, out, plan),
+            "name" => names(section, out, plan, module.functions.len()),
+            // Of another pass, or meant to be taken for ours.
+            metadata::SECTION => {}
             // Places in code, which has moved. Tools read them from the original.
             name if name.starts_with(".debug_")
                 || name.starts_with("reloc.")
@@ -169,7 +171,7 @@ fn customs(module: &Module<'_>, out: &mut Output, plan: &Plan, front: bool) {
 }
 
 /// Names of functions, for the stack traces of engines. A malformed name section is nobody's error.
-fn names(section: &wasmparser::CustomSectionReader<'_>, out: &mut Output, plan: &Plan) {
+fn names(section: &wasmparser::CustomSectionReader<'_>, out: &mut Output, plan: &Plan, count: usize) {
     let wasmparser::KnownCustom::Name(reader) = section.as_known() else { return };
     let mut names = wasm_encoder::NameSection::new();
     let mut functions = wasm_encoder::NameMap::new();
@@ -177,6 +179,9 @@ fn names(section: &wasmparser::CustomSectionReader<'_>, out: &mut Output, plan: 
         let Ok(wasmparser::Name::Function(map)) = part else { continue };
         for naming in map {
             let Ok(naming) = naming else { return };
+            if naming.index as usize >= count {
+                return;
+            }
             functions.append(plan.abi.function(naming.index), naming.name);
         }
     }

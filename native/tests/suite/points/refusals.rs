@@ -20,6 +20,26 @@ fn unsupported(text: &str, name: &str) {
     }
 }
 
+/// What is in custom sections is nobody's error, and never taken for ours.
+#[test]
+fn custom_sections_that_mislead() {
+    let text = r#"(module (func (export "run") (loop $l (br_if $l (i32.const 0)))))"#;
+    let plain = wat::parse_str(text).expect("text of a module");
+    let section = |name: &str, data: &[u8]| {
+        let mut bytes = plain[..8].to_vec();
+        let length = u8::try_from(1 + name.len() + data.len()).expect("short");
+        bytes.extend([0, length, u8::try_from(name.len()).expect("short")]);
+        bytes.extend(name.as_bytes());
+        bytes.extend(data);
+        bytes.extend(&plain[8..]);
+        instrument(&bytes, &Options::default()).expect("instrumented")
+    };
+    let ours = |out: &[u8]| out.windows(12).filter(|bytes| bytes == b"kedge.points").count();
+    assert_eq!(ours(&section("kedge.points", &[1, 2, 3])), 1);
+    // The name of function 2^32 - 1.
+    section("name", &[1, 8, 1, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, b'x']);
+}
+
 #[test]
 fn features_that_are_not_covered() {
     unsupported("(module (tag $t))", "exception handling");
