@@ -1,6 +1,8 @@
 /**
  * Traps in the words of the WebAssembly specification, so that an outcome does not tell which engine ran. A message that is
  * not known stays as it is.
+ *
+ * Limit: V8 has one message where the specification has two (indirect calls, conversions to integers): there WAMR's words are others.
  */
 const OF_V8: ReadonlyMap<string, string> = new Map([
   ['memory access out of bounds', 'out of bounds memory access'],
