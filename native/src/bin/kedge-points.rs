@@ -62,13 +62,15 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let original = fs::read(&arguments.input)?;
     let start = std::time::Instant::now();
-    let output = points::instrument(&original, &arguments.options)?;
+    let (output, measure) = points::measured(&original, &arguments.options)?;
     let seconds = start.elapsed().as_secs_f64();
     let metadata = metadata(&output)?;
     println!(
-        "{} bytes in, {} bytes out, {} functions with {} points, {:.1} ms",
+        "{} bytes in, {} bytes out (counted as {} of {}), {} functions with {} points, {:.1} ms",
         original.len(),
         output.len(),
+        measure.counted,
+        measure.limit,
         metadata.functions.len(),
         metadata.point_count(),
         seconds * 1e3

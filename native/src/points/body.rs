@@ -116,39 +116,24 @@ pub struct Construct {
 /// Where locals are assigned.
 #[derive(Default)]
 pub struct Assignments {
-    /// The instructions, by local and then in order.
-    at: Vec<Index>,
-    /// Where those of each local start, and behind the last where they all end.
-    starts: Vec<u32>,
+    /// As (local, instruction), sorted. A function may have many more locals than assignments.
+    all: Vec<(u32, Index)>,
 }
 
 impl Assignments {
-    /// Of assignments as (local, instruction) in the order of instructions.
+    /// Of assignments as (local, instruction) in any order.
     #[must_use]
-    pub fn new(all: &[(u32, Index)], locals: usize) -> Self {
-        let mut starts = vec![0u32; locals + 1];
-        for (local, _) in all {
-            starts[*local as usize + 1] += 1;
-        }
-        for local in 0..locals {
-            starts[local + 1] += starts[local];
-        }
-        let mut next = starts.clone();
-        let mut at = vec![0; all.len()];
-        for (local, index) in all {
-            let next = &mut next[*local as usize];
-            at[*next as usize] = *index;
-            *next += 1;
-        }
-        Self { at, starts }
+    pub fn new(all: &[(u32, Index)]) -> Self {
+        let mut all = all.to_vec();
+        all.sort_unstable();
+        Self { all }
     }
 
     /// Whether a local is assigned in the instructions from `from` to `to`, both included.
     #[must_use]
     pub fn any(&self, local: u32, from: Index, to: Index) -> bool {
-        let (start, end) = (self.starts[local as usize] as usize, self.starts[local as usize + 1] as usize);
-        let of_local = &self.at[start..end];
-        of_local.get(of_local.partition_point(|index| *index < from)).is_some_and(|index| *index <= to)
+        let next = self.all.partition_point(|assignment| *assignment < (local, from));
+        self.all.get(next).is_some_and(|(assigned, index)| *assigned == local && *index <= to)
     }
 }
 

@@ -44,8 +44,8 @@ impl Calls {
         let functions = module.functions.len();
 
         let mut suspends = vec![false; functions];
-        for ((from, name), flag) in module.function_imports().zip(&mut suspends) {
-            *flag = options.suspends(from, name);
+        for (import, flag) in module.function_imports().zip(&mut suspends) {
+            *flag = options.suspends(import.module, import.name);
         }
         let mut polls_at_entry = vec![false; functions];
         if options.policy != Policy::Call {
@@ -103,20 +103,19 @@ fn referenced(module: &Module<'_>) -> BTreeSet<u32> {
     referenced
 }
 
-/// Of each table, the functions it may ever hold.
-fn contents(module: &Module<'_>, referenced: &BTreeSet<u32>) -> Vec<BTreeSet<u32>> {
+/// Of each table, the functions it may ever hold, or nothing where these are all that are referred to.
+fn contents(module: &Module<'_>) -> Vec<Option<BTreeSet<u32>>> {
     let mut contents = Vec::new();
     for table in (0u32..).take(module.tables.len()) {
-        contents.push(if module.shared_table(table) || module.noted.changed_tables.contains(&table) {
-            referenced.clone()
-        } else {
-            // What `ref.func` names: a table may have an initial value for all of its slots.
-            module.noted.referenced.clone()
-        });
+        let any = module.shared_table(table) || module.noted.changed_tables.contains(&table);
+        // What `ref.func` names: a table may have an initial value for all of its slots.
+        contents.push((!any).then(|| module.noted.referenced.clone()));
     }
     for segment in &module.segments {
-        if let Some(table) = segment.table {
-            contents[table as usize].extend(&segment.functions);
+        if let Some(table) = segment.table
+            && let Some(contents) = &mut contents[table as usize]
+        {
+            contents.extend(&segment.functions);
         }
     }
     contents
@@ -134,14 +133,14 @@ impl Graph {
         let functions = module.functions.len();
         let mut graph = Self { edges: vec![Vec::new(); functions], indirect: BTreeMap::new(), functions };
         let mut nodes: HashMap<(&Signature, u32), u32> = HashMap::new();
-        for (table, contents) in (0u32..).zip(contents(module, referenced)) {
-            let mut by_signature: HashMap<&Signature, Vec<u32>> = HashMap::new();
-            for function in contents {
-                by_signature.entry(module.signature(function)).or_default().push(function);
-            }
-            for (signature, functions) in by_signature {
-                nodes.insert((signature, table), graph.node(functions));
-            }
+        // Tables that may hold anything share their nodes: a module may have many of them.
+        let mut shared: Option<Vec<(&Signature, u32)>> = None;
+        for (table, contents) in (0u32..).zip(contents(module)) {
+            let own = match contents {
+                Some(contents) => &graph.nodes(module, &contents),
+                None => &*shared.get_or_insert_with(|| graph.nodes(module, referenced)),
+            };
+            nodes.extend(own.iter().map(|(signature, node)| ((*signature, table), *node)));
         }
         for (function, body) in (module.imported_functions as usize..).zip(&module.bodies) {
             for (callee, _) in &body.summary.calls {
@@ -157,6 +156,15 @@ impl Graph {
             }
         }
         graph
+    }
+
+    /// Nodes for the functions of a table, one for each signature.
+    fn nodes<'a>(&mut self, module: &'a Module<'_>, contents: &BTreeSet<u32>) -> Vec<(&'a Signature, u32)> {
+        let mut by_signature: HashMap<&Signature, Vec<u32>> = HashMap::new();
+        for function in contents {
+            by_signature.entry(module.signature(*function)).or_default().push(*function);
+        }
+        by_signature.into_iter().map(|(signature, functions)| (signature, self.node(functions))).collect()
     }
 
     fn node(&mut self, edges: Vec<u32>) -> u32 {

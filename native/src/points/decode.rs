@@ -15,6 +15,12 @@ use super::{
     types::Type,
 };
 
+/// The most operands that the instructions of one function push: some for each of its bytes, of which real code needs one for
+/// two; some more for small ones; and never more than that. A call of two bytes may push a thousand.
+const OPERANDS_EACH: usize = 8;
+const OPERANDS_FREE: usize = 1 << 18;
+const MOST_OPERANDS: usize = 1 << 21;
+
 /// What a thread keeps from one function to the next, so that it need not be allocated anew.
 #[derive(Default)]
 pub struct Scratch {
@@ -88,11 +94,12 @@ pub fn decode(body: &Body<'_>, params: &[Type], results: &[Type], scratch: &mut 
     let mut open = empty(&mut scratch.open);
     open.push(Open { construct: 0, base: BOTTOM, dead: false });
     let assignments = empty(&mut scratch.assignments);
-    let mut decoder = Decoder { code, checker, open, assignments, stack: BOTTOM, height: 0, dead: false };
+    let most = (OPERANDS_EACH * body.body.as_bytes().len() + OPERANDS_FREE).min(MOST_OPERANDS);
+    let mut decoder = Decoder { code, checker, open, assignments, stack: BOTTOM, height: 0, dead: false, most };
     decoder.run(&mut reader, body.body.as_bytes(), body.body.range().start)?;
 
     let Decoder { mut code, checker, open, assignments, .. } = decoder;
-    code.assignments = Assignments::new(&assignments, code.locals.len());
+    code.assignments = Assignments::new(&assignments);
     scratch.allocations = checker.into_allocations();
     (scratch.open, scratch.assignments) = (open, assignments);
     Ok(code)
@@ -119,6 +126,8 @@ struct Decoder {
     /// Of the stack; of no meaning in dead code, as the stack is.
     height: u32,
     dead: bool,
+    /// The most operands.
+    most: usize,
 }
 
 impl Decoder {
@@ -287,10 +296,12 @@ impl Decoder {
     }
 
     fn push_one(&mut self, ty: Type, producer: Index, origin: Origin) -> Result<()> {
-        let Ok(node) = u32::try_from(self.code.operands.len()) else {
-            let offset = self.code.code_at as usize;
-            return Err(Refusal::Unsupported { feature: "a function of this size", offset });
-        };
+        let node = self.code.operands.len();
+        if node > self.most {
+            let offset = self.code.locals_at as usize;
+            return Err(Refusal::Unsupported { feature: "a function with so many operands", offset });
+        }
+        let node = u32::try_from(node).unwrap_or(u32::MAX);
         self.code.operands.push(Operand { ty, origin, producer, height: self.height, beneath: self.stack });
         self.stack = node;
         self.height += 1;

@@ -125,6 +125,8 @@ pub struct Body {
     pub points: Vec<(u32, u32)>,
     /// Number in the module of the function's first point.
     pub first_point: u32,
+    /// How many locals it has, parameters included; 0 when nobody asked.
+    pub locals: u32,
 }
 
 const I32_CONST: u8 = 0x41;
@@ -160,6 +162,19 @@ impl Body {
         self.cold.iter_mut().for_each(|at| *at += moved);
         self.points.iter_mut().for_each(|(at, _)| *at += moved);
         self
+    }
+
+    /// How many bytes it has with its numbers.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let mut size = self.bytes.len();
+        let mut number = Vec::new();
+        for (_, point) in &self.points {
+            number.clear();
+            (self.first_point + point).cast_signed().encode(&mut number);
+            size += number.len();
+        }
+        size
     }
 
     /// Writes the body with its numbers to `out`, and to `cold` where its cold branches then are.

@@ -15,7 +15,7 @@ use super::{
 /// A loop that has more instructions than this is not one that a dead local could slow down.
 const TIGHT: u32 = 256;
 /// The most locals that a poll clears.
-const MOST_CLEARED: usize = 64;
+pub const MOST_CLEARED: usize = 64;
 
 /// All that is known of a function when it is written.
 pub struct Function<'a> {
@@ -135,12 +135,12 @@ impl Function<'_> {
 
     /// Clears the locals that are dead at a point.
     pub fn clear(&self, point: usize, out: &mut Vec<u8>) {
+        if self.code.locals.len() - self.live.count(point) > MOST_CLEARED {
+            return;
+        }
         let mut dead = vec![true; self.code.locals.len()];
         for local in self.live.locals(point) {
             dead[local as usize] = false;
-        }
-        if dead.iter().filter(|dead| **dead).count() > MOST_CLEARED {
-            return;
         }
         for (local, (ty, dead)) in (0..).zip(self.code.locals.iter().zip(dead)) {
             if dead {

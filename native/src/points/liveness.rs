@@ -4,15 +4,21 @@
 //! a label knows what is live at its target, and the walk is repeated until loops agree with themselves.
 //! What is live depends on the original code alone, never on policy or engine, so equal points have equal frames.
 //!
-//! Limit: a function for which this would take too much memory or too many walks has all of its locals live.
+//! Limit: a function for which this would take too much memory, too many walks or walks that are too long has all of its locals
+//! live. Few come near: it takes thousands of locals and as many branches.
 
 use super::{
     body::{Code, Kind},
     select::Point,
 };
 
-/// Words for all constructs or points of one function.
-const MOST_WORDS: usize = 1 << 24;
+/// Words for all constructs of one function, and for all of its points.
+const MOST_WORDS: usize = 1 << 21;
+const MOST_POINT_WORDS: usize = 1 << 22;
+/// Words that a walk may join at branches: so many, and so many for each instruction or label that it passes. A label of
+/// one byte can ask for the locals of 49,000.
+const JOINED: usize = 1 << 16;
+const JOINED_EACH: usize = 64;
 /// Walks until loops must agree. Each nesting level needs at most one.
 const MOST_WALKS: usize = 48;
 
@@ -48,8 +54,14 @@ impl Live {
     pub fn of(code: &Code, points: &[Point]) -> Self {
         let locals = code.locals.len();
         let words = locals.div_ceil(64);
-        let rows = (3 * code.constructs.len()).max(points.len());
-        if rows.checked_mul(words).is_none_or(|words| words > MOST_WORDS) {
+        let labels: usize = code.tables.iter().map(Vec::len).sum();
+        let is_branch = |kind: Kind| matches!(kind, Kind::Br(_) | Kind::BrIf(_));
+        let branches = code.instructions.iter().filter(|instruction| is_branch(instruction.kind)).count();
+        let joined = (branches + labels).saturating_mul(words);
+        if 3 * code.constructs.len() * words > MOST_WORDS
+            || points.len() * words > MOST_POINT_WORDS
+            || joined > JOINED + JOINED_EACH * (code.instructions.len() + labels)
+        {
             return Self::all(locals);
         }
         let mut flow = Flow {
@@ -59,12 +71,12 @@ impl Live {
             otherwise: Rows::new(code.constructs.len(), words),
             head: Rows::new(code.constructs.len(), words),
             open: Vec::new(),
-            points,
-            found: Rows::new(points.len(), words),
         };
         for _ in 0..MOST_WALKS {
-            if !flow.walk() {
-                return Self { rows: flow.found, all: false };
+            if !flow.walk(&[], &mut Rows::new(0, words)) {
+                let mut found = Rows::new(points.len(), words);
+                flow.walk(points, &mut found);
+                return Self { rows: found, all: false };
             }
         }
         Self::all(locals)
@@ -81,17 +93,14 @@ struct Flow<'a> {
     /// By construct: what is live at the start of a loop, as far as is known.
     head: Rows,
     open: Vec<u32>,
-    points: &'a [Point],
-    found: Rows,
 }
 
 impl Flow<'_> {
-    /// One walk; true when a loop learned something.
-    fn walk(&mut self) -> bool {
+    /// One walk, which notes what is live at some points; true when a loop learned something.
+    fn walk(&mut self, all: &[Point], found: &mut Rows) -> bool {
         let mut changed = false;
         // The points before this number are still to come.
-        let mut points = self.points.len();
-        let all = self.points;
+        let mut points = all.len();
         let index_of = |points: usize| points.checked_sub(1).map_or(usize::MAX, |last| all[last].index as usize);
         let mut next = index_of(points);
         self.live.fill(0);
@@ -138,7 +147,7 @@ impl Flow<'_> {
             // A call touches no local, so what is live before it is live while it runs.
             while position == next {
                 points -= 1;
-                self.found.set(u32::try_from(points).unwrap_or(u32::MAX), &self.live);
+                found.set(u32::try_from(points).unwrap_or(u32::MAX), &self.live);
                 next = index_of(points);
             }
         }

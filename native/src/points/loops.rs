@@ -137,13 +137,14 @@ pub fn cold(code: &Code, points: &[Point], recurses: bool) -> bool {
 fn tight(code: &Code, points: &[Point]) -> usize {
     let mut covered = 0;
     let mut instructions = 0;
+    let exits = points.iter().filter(|point| point.host_call || point.stand == Stand::In);
+    let exits: Vec<Index> = exits.map(|point| point.index).collect();
     for construct in &code.constructs {
         if !construct.is_loop || construct.start < covered {
             continue;
         }
-        let after = points.partition_point(|point| point.index <= construct.start);
-        let mut inside = points[after..].iter().take_while(|point| point.index < construct.end);
-        if !inside.any(|point| point.host_call || point.stand == Stand::In) {
+        let after = exits.partition_point(|exit| *exit <= construct.start);
+        if exits.get(after).is_none_or(|exit| *exit >= construct.end) {
             covered = construct.end;
             instructions += (construct.end - construct.start) as usize;
         }
@@ -165,10 +166,13 @@ pub fn copies(code: &Code, points: &[Point], policy: Policy) -> Vec<u32> {
         if !is_head || construct.params != 0 || construct.has_type {
             continue;
         }
+        let length = construct.end - construct.start;
+        if length > TURN {
+            continue;
+        }
         let after = points.partition_point(|other| other.index <= construct.start);
         let inside = points[after..].iter().take_while(|other| other.index < construct.end).count();
-        let length = construct.end - construct.start;
-        if inside == 1 && length <= TURN {
+        if inside == 1 {
             copies[number as usize] = TURN.div_ceil(length).min(MOST_COPIES);
         }
     }

@@ -32,15 +32,18 @@
 //! * Exception handling, garbage collection, memory64 and threads are refused by name ([`refusal`]).
 //! * A host function that is called through a table it was put into by the host must not suspend.
 //! * A guest cannot be stopped below a host function that called it back: that host function's own frame cannot leave.
-//! * Modules built to make values at points outnumber code by far are refused ([`pass::MOST_VALUES`]).
+//! * Modules built to make what is written for values outnumber code by far are refused ([`cost`]), and so are those whose
+//!   instrumented form would exceed a limit of engines ([`limits`]).
 
 pub mod body;
 pub mod call_types;
 pub mod calls;
+pub mod cost;
 pub mod decode;
 pub mod emit;
 pub mod function;
 pub mod helpers;
+pub mod limits;
 pub mod liveness;
 pub mod loops;
 pub mod metadata;
@@ -61,6 +64,8 @@ pub mod types;
 use sha2::{Digest, Sha256};
 
 use calls::Calls;
+use cost::Measure;
+use limits::Space;
 use metadata::Metadata;
 use module::Module;
 use options::Options;
@@ -74,11 +79,21 @@ use types::Signatures;
 /// # Errors
 /// [`refusal::Refusal`]: it is not valid, or uses what the pass does not cover.
 pub fn instrument(file: &[u8], options: &Options) -> Result<Vec<u8>> {
+    measured(file, options).map(|(out, _)| out)
+}
+
+/// Instruments a module, and tells how near it came to being refused for its size.
+///
+/// # Errors
+/// As [`instrument`].
+pub fn measured(file: &[u8], options: &Options) -> Result<(Vec<u8>, Measure)> {
     let mut module = Module::read(file, options.threads)?;
     // Names of ours must be free: a module that has them was instrumented before, or wants to confuse the host.
     if let Some(refusal) = module.ours.take() {
         return Err(refusal);
     }
+    // What follows looks at every export of every table.
+    Space::Tables.check(&module, module.tables.len())?;
     let calls = Calls::analyse(&module, options);
     let mut signatures = Signatures::new(module.types.clone());
     let active = calls.unwinds.contains(&true) || !options.entries.is_empty();

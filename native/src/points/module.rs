@@ -22,6 +22,8 @@ pub struct Import<'a> {
     pub module: &'a str,
     pub name: &'a str,
     pub ty: TypeRef,
+    /// Where it is in the file.
+    pub offset: u32,
 }
 
 /// One defined function.
@@ -140,7 +142,12 @@ impl<'a> Module<'a> {
                         TypeRef::Global(ty) => self.globals.push(ty),
                         TypeRef::Tag(_) | TypeRef::FuncExact(_) => {}
                     }
-                    self.imports.push(Import { module: import.module, name: import.name, ty: import.ty });
+                    self.imports.push(Import {
+                        module: import.module,
+                        name: import.name,
+                        ty: import.ty,
+                        offset: place(offset),
+                    });
                 }
                 self.imported_functions = count(&self.functions);
                 self.imported_tables = count(&self.tables);
@@ -238,10 +245,9 @@ impl<'a> Module<'a> {
         &self.types[self.functions[function as usize] as usize]
     }
 
-    /// The names of the imported functions, in the order of their indices.
-    pub fn function_imports(&self) -> impl Iterator<Item = (&'a str, &'a str)> + '_ {
-        let functions = self.imports.iter().filter(|import| matches!(import.ty, TypeRef::Func(_)));
-        functions.map(|import| (import.module, import.name))
+    /// The imported functions, in the order of their indices.
+    pub fn function_imports(&self) -> impl Iterator<Item = &Import<'a>> + '_ {
+        self.imports.iter().filter(|import| matches!(import.ty, TypeRef::Func(_)))
     }
 
     /// Whether the host can reach a table and change it behind the module's back.

@@ -34,10 +34,12 @@ enum Source {
 pub fn write(function: &Function<'_>) -> Body {
     let code = function.code;
     let mut needed = vec![false; code.operands.len()];
+    let mut loops = Loops::default();
     for point in function.points.iter().filter(|point| point.normal) {
+        loops.go_to(code, point.index);
         let mut node = point.stack;
         while node != BOTTOM {
-            needed[node as usize] |= matches!(source(code, point, node), Source::Temp);
+            needed[node as usize] |= matches!(source(code, &loops, point, node), Source::Temp);
             node = code.operands[node as usize].beneath;
         }
     }
@@ -46,7 +48,8 @@ pub fn write(function: &Function<'_>) -> Body {
     let mut out = Body::default();
     // As much as the original, and about what polls and checks add.
     out.bytes.reserve((function.end - code.code_at) as usize + 16 * function.points.len());
-    let mut writer = Writer { function, needed, first_temp, temps, labels: 1, out, copied: code.code_at };
+    let mut writer =
+        Writer { function, needed, first_temp, temps, labels: 1, out, copied: code.code_at, loops: Loops::default() };
     if function.points.iter().any(|point| point.normal) {
         function.open(&mut writer.out.bytes);
         writer.instructions();
@@ -64,25 +67,46 @@ pub fn write(function: &Function<'_>) -> Body {
     (count + groups).encode(&mut locals);
     locals.extend_from_slice(&original[start..]);
     locals.extend_from_slice(&added);
+    writer.out.locals = first_temp + u32::try_from(writer.temps.types.len()).unwrap_or(u32::MAX);
     writer.out.behind(locals)
 }
 
-fn source(code: &Code, point: &Point, node: Node) -> Source {
+/// The loops around a point.
+#[derive(Default)]
+struct Loops {
+    /// Start and end of each, from the outermost to the innermost.
+    open: Vec<(Index, Index)>,
+    /// The next construct to look at. They are numbered in the order of their starts.
+    next: usize,
+}
+
+impl Loops {
+    /// Goes on to an instruction behind the one before.
+    fn go_to(&mut self, code: &Code, index: Index) {
+        while self.open.pop_if(|(_, end)| *end < index).is_some() {}
+        while let Some(construct) = code.constructs.get(self.next).filter(|construct| construct.start < index) {
+            if construct.is_loop && construct.end > index {
+                self.open.push((construct.start, construct.end));
+            }
+            self.next += 1;
+        }
+    }
+
+    /// The end of the outermost one that starts behind an instruction.
+    fn end_behind(&self, index: Index) -> Option<Index> {
+        self.open.get(self.open.partition_point(|(start, _)| *start <= index)).map(|(_, end)| *end)
+    }
+}
+
+/// `loops`: those around the point.
+fn source(code: &Code, loops: &Loops, point: &Point, node: Node) -> Source {
     let operand = &code.operands[node as usize];
     match operand.origin {
         Origin::Constant => Source::Constant(operand.producer),
         Origin::Computed => Source::Temp,
         Origin::Local(local) => {
             // In a loop that was entered with the operand beneath it, later code runs before the point as well.
-            let mut last = point.index;
-            let mut construct = point.sequence / 2;
-            while construct != 0 && code.constructs[construct as usize].start > operand.producer {
-                let around = &code.constructs[construct as usize];
-                if around.is_loop {
-                    last = last.max(around.end);
-                }
-                construct = around.parent;
-            }
+            let last = loops.end_behind(operand.producer).unwrap_or(point.index);
             if code.assignments.any(local, operand.producer + 1, last) { Source::Temp } else { Source::Local(local) }
         }
     }
@@ -100,6 +124,8 @@ struct Writer<'a, 'b> {
     out: Body,
     /// Offset in the file up to which code was written.
     copied: u32,
+    /// Those around the point that is written.
+    loops: Loops,
 }
 
 impl Writer<'_, '_> {
@@ -227,8 +253,9 @@ impl Writer<'_, '_> {
     fn ready(&mut self, point: &Point) -> Vec<u8> {
         let function = self.function;
         let mut code = Vec::new();
+        self.loops.go_to(function.code, point.index);
         for node in function.operands(point) {
-            match source(function.code, point, node) {
+            match source(function.code, &self.loops, point, node) {
                 Source::Constant(index) => {
                     let start = function.code.instructions[index as usize].offset as usize;
                     let end = function.code.end_of(index, function.end) as usize;

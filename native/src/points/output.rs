@@ -11,6 +11,7 @@ use wasmparser::{ExternalKind, Payload};
 use super::{
     emit::{Abi, Body, Stop},
     helpers::Helper,
+    limits::{self, Space},
     metadata,
     module::Module,
     plan::{Plan, count},
@@ -60,7 +61,7 @@ impl From<reencode::Error<std::convert::Infallible>> for Refusal {
 /// Puts the module together.
 ///
 /// # Errors
-/// Only what validation would have found.
+/// What validation would have found; `Unsupported` when an engine has a limit that the output exceeds.
 pub fn assemble(
     file: &[u8],
     module: &Module<'_>,
@@ -68,15 +69,20 @@ pub fn assemble(
     signatures: &Signatures,
     parts: &Parts,
 ) -> Result<Vec<u8>> {
+    Space::Types.check(module, signatures.count())?;
     let mut out = Output::new();
     customs(module, &mut out, plan, true);
     out.section(&signatures.section());
     let imports = imports(module, plan)?;
+    Space::Imports.check(module, imports.len() as usize)?;
     if !imports.is_empty() {
         out.section(&imports);
     }
-    out.section(&functions(module, parts));
+    let functions = functions(module, parts);
+    Space::Functions.check(module, functions.len() as usize + module.imported_functions as usize + plan.host.len())?;
+    out.section(&functions);
     if let Some(tables) = tables(module, plan, parts)? {
+        Space::Tables.check(module, tables.len() as usize + module.imported_tables as usize)?;
         out.section(&tables);
     }
     if !plan.import_memories && module.memories.len() > module.imported_memories as usize {
@@ -87,9 +93,11 @@ pub fn assemble(
         out.section(&memories);
     }
     if let Some(globals) = globals(module, plan)? {
+        Space::Globals.check(module, globals.len() as usize + module.imported_globals as usize)?;
         out.section(&globals);
     }
     let exports = exports(module, plan, parts);
+    Space::Exports.check(module, exports.len() as usize)?;
     if !exports.is_empty() {
         out.section(&exports);
     }
@@ -103,7 +111,9 @@ pub fn assemble(
     copy(file, module, &mut out, |payload| matches!(payload, Payload::DataSection(_)));
     customs(module, &mut out, plan, false);
     out.section(&CustomSection { name: metadata::SECTION.into(), data: (&parts.metadata).into() });
-    Ok(out.finish())
+    let out = out.finish();
+    limits::bytes(out.len())?;
+    Ok(out)
 }
 
 /// Writes the code section, and before it which branches are cold, for engines that optimize.

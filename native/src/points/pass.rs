@@ -9,10 +9,12 @@ use super::{
     body::Code,
     call_types::CallTypes,
     calls::{self, Calls},
+    cost::{self, Cost, Measure},
     decode::{self, Scratch},
     emit,
     function::{Function, write_edit},
     helpers::{self, Helper},
+    limits::{self, Space},
     liveness::Live,
     loops,
     metadata::{Described, Metadata},
@@ -22,14 +24,15 @@ use super::{
     output::{self, Parts},
     parallel,
     plan::{Plan, count},
-    refusal::{Refusal, Result},
+    refusal::Result,
     resume,
     select::{Choice, Point, Temps},
     types::{Signatures, Type},
 };
 
-/// Values that the cold paths of one module may save, all in all. Past it a module is meant to hurt.
-pub const MOST_VALUES: usize = 1 << 25;
+/// Bytes that are written at first, by the count of [`Cost`]. Behind that functions are only counted, and written when it is
+/// known that the whole is not too much: a module that is refused takes no more memory than this.
+const AT_ONCE: usize = 48 << 20;
 
 /// All that the last phase reads.
 pub struct Pass<'a> {
@@ -41,29 +44,28 @@ pub struct Pass<'a> {
     types: CallTypes<'a>,
     /// Extra points by function: offsets of their instructions, sorted.
     entries: BTreeMap<u32, BTreeSet<u32>>,
-    /// Values at the points of all functions so far.
+    /// Bytes for all functions so far.
     spent: AtomicUsize,
+    /// The most that may be written at this time.
+    room: usize,
 }
 
 /// What one function became.
 enum Written {
     /// Without points it only has other indices.
     Copied(emit::Body),
-    Instrumented {
-        described: Described,
-        normal: emit::Body,
-        /// Nothing when `normal` is its own resume version.
-        resume: Option<emit::Body>,
-        cost: Cost,
-    },
-    /// Not written, since the module has spent too much.
-    Dropped(Cost),
+    /// In a box: most functions of a module that is refused are only counted.
+    Instrumented(Box<Instrumented>, Cost),
+    /// Not written yet.
+    Counted(Cost),
 }
 
-/// Values at the points of a function, and where in the file the first of these is.
-#[derive(Clone, Copy)]
-struct Cost {
-    values: usize,
+struct Instrumented {
+    described: Described,
+    normal: emit::Body,
+    /// Nothing when `normal` is its own resume version.
+    resume: Option<emit::Body>,
+    /// Where its locals are in the file.
     offset: u32,
 }
 
@@ -83,58 +85,46 @@ impl<'a> Pass<'a> {
             entries.entry(entry.function).or_default().insert(entry.offset);
         }
         let types = CallTypes::new(module, signatures);
-        Self { file, module, options, calls, plan, types, entries, spent: AtomicUsize::new(0) }
+        Self { file, module, options, calls, plan, types, entries, spent: AtomicUsize::new(0), room: AT_ONCE }
     }
 
     /// Writes everything.
     ///
     /// # Errors
-    /// `Invalid` or `Unsupported`: what validation of the code finds. `Unsupported` when the values at its points are beyond
-    /// counting.
-    pub fn run(&self, mut signatures: Signatures, mut metadata: Metadata) -> Result<Vec<u8>> {
+    /// `Invalid` or `Unsupported`: what validation of the code finds. `Unsupported` when the output would be out of proportion,
+    /// or beyond what engines take.
+    pub fn run(mut self, mut signatures: Signatures, mut metadata: Metadata) -> Result<(Vec<u8>, Measure)> {
         let (module, plan) = (self.module, self.plan);
         let mut helpers: Vec<Helper> = Vec::new();
         let mut resume = Vec::new();
         let first_added = count(module.functions.len()) + plan.abi.shift;
+        let (written, measure) = self.write()?;
         for import in &plan.wrapped {
             let point = metadata.point_count();
             metadata.add_import(*import, &module.signature(*import).params);
             helpers.extend(helpers::wrapper(&plan.abi, &mut signatures, module, *import, point));
             resume.push(first_added + count(helpers.len()) - 1);
         }
-        let work = |scratch: &mut Scratch, body: usize| self.function(body, scratch);
-        let written =
-            parallel::each(module.bodies.len(), module.threads(self.options.threads), Scratch::default, work)?;
         let mut bodies = Vec::with_capacity(module.bodies.len());
-        let mut budget = MOST_VALUES;
         for (index, written) in (module.imported_functions..).zip(written) {
-            // Which functions were dropped depends on threads, but not at which one the sum is too large.
-            let mut pay = |cost: Cost| -> Result<()> {
-                budget = budget.checked_sub(cost.values).ok_or_else(|| cost.refusal())?;
-                Ok(())
-            };
-            let (described, mut normal, resume_version) = match written {
+            let Instrumented { described, mut normal, resume: resume_version, offset } = match written {
+                Written::Instrumented(instrumented, _) => *instrumented,
                 Written::Copied(body) => {
                     bodies.push(body);
                     continue;
                 }
-                Written::Dropped(cost) => {
-                    pay(cost)?;
-                    continue;
-                }
-                Written::Instrumented { described, normal, resume, cost } => {
-                    pay(cost)?;
-                    (described, normal, resume)
-                }
+                Written::Counted(_) => continue,
             };
             let first_point = metadata.point_count();
             metadata.add(index, described);
             normal.first_point = first_point;
+            limits::function(&normal, offset as usize)?;
             bodies.push(normal);
             let helper = match resume_version {
                 None => helpers::enter(&plan.abi, &mut signatures, module, index),
                 Some(mut body) => {
                     body.first_point = first_point;
+                    limits::function(&body, offset as usize)?;
                     Helper { ty: self.types.of_resume(index), body, export: None }
                 }
             };
@@ -145,7 +135,44 @@ impl<'a> Pass<'a> {
         self.describe(&mut metadata);
         let ask = plan.active.then(|| helpers::ask(&plan.abi, &mut signatures));
         let parts = Parts { bodies, ask, helpers, resume, metadata: metadata.encode() };
-        output::assemble(self.file, module, plan, &signatures, &parts)
+        Ok((output::assemble(self.file, module, plan, &signatures, &parts)?, measure))
+    }
+
+    /// Validates and writes all functions, unless that would be too much.
+    fn write(&mut self) -> Result<(Vec<Written>, Measure)> {
+        let module = self.module;
+        let threads = module.threads(self.options.threads);
+        let imports = module.function_imports().map(|import| import.offset).collect::<Vec<_>>();
+        let import = |import: &u32| Cost::of_import(module.signature(*import), imports[*import as usize]);
+        let mut costs: Vec<Cost> = self.plan.wrapped.iter().map(import).collect();
+        let work = |scratch: &mut Scratch, body: usize| self.function(body, scratch);
+        let mut written = parallel::each(module.bodies.len(), threads, Scratch::default, work)?;
+        costs.extend(written.iter().filter_map(|written| match written {
+            Written::Instrumented(_, cost) | Written::Counted(cost) => Some(*cost),
+            Written::Copied(_) => None,
+        }));
+        // Which functions were only counted depends on threads, but not at which one the sum is too large.
+        let code = module.bodies.iter().map(|body| body.body.as_bytes().len()).sum();
+        let limit = cost::limit(self.options.policy, code);
+        let mut counted = 0usize;
+        for cost in &costs {
+            counted = counted.saturating_add(cost.bytes);
+            if counted > limit {
+                return Err(cost.refusal());
+            }
+        }
+        // Each adds one at least.
+        Space::Functions.check(module, module.functions.len() + costs.len())?;
+        costs.iter().try_for_each(|cost| limits::counted(cost.bytes, cost.offset as usize))?;
+        let waits = |body: &usize| matches!(written[*body], Written::Counted(_));
+        let rest: Vec<usize> = (0..written.len()).filter(waits).collect();
+        self.room = usize::MAX;
+        let work = |scratch: &mut Scratch, number: usize| self.function(rest[number], scratch);
+        let more = parallel::each(rest.len(), threads, Scratch::default, work)?;
+        for (body, more) in rest.iter().zip(more) {
+            written[*body] = more;
+        }
+        Ok((written, Measure { counted, limit }))
     }
 
     /// Validates and writes one function, by its number among the bodies.
@@ -183,11 +210,6 @@ impl<'a> Pass<'a> {
 
     fn instrumented(&self, index: u32, body: &Body<'_>, code: &Code, points: &[Point], recurses: bool) -> Written {
         let merged = loops::cold(code, points, recurses);
-        let cost = Cost::of(code, points, merged);
-        let before = self.spent.fetch_add(cost.values, Ordering::Relaxed);
-        if cost.values > MOST_VALUES || before > MOST_VALUES - cost.values {
-            return Written::Dropped(cost);
-        }
         let live = Live::of(code, points);
         let temps = Temps::of(code, points);
         let copies = loops::copies(code, points, self.options.policy);
@@ -202,13 +224,17 @@ impl<'a> Pass<'a> {
             ty: self.types.block(index),
             end: place(body.body.range().end),
         };
+        let cost = Cost::of(&function, &self.types, merged);
+        if self.spent.fetch_add(cost.bytes, Ordering::Relaxed).saturating_add(cost.bytes) > self.room {
+            return Written::Counted(cost);
+        }
         let described = Described::of(&function);
         let (normal, resume) = if merged {
             (resume::write(&function, &self.types, Some(code.params)), None)
         } else {
             (normal::write(&function), Some(resume::write(&function, &self.types, None)))
         };
-        Written::Instrumented { described, normal, resume, cost }
+        Written::Instrumented(Box::new(Instrumented { described, normal, resume, offset: code.locals_at }), cost)
     }
 
     /// A body that only needs its indices changed.
@@ -265,19 +291,5 @@ impl<'a> Pass<'a> {
         metadata.dropped_data = dropped(&self.plan.abi.dropped_data);
         metadata.dropped_elements = dropped(&self.plan.abi.dropped_elements);
         metadata.has_start = self.module.start.is_some();
-    }
-}
-
-impl Cost {
-    fn of(code: &Code, points: &[Point], merged: bool) -> Self {
-        let versions = |point: &Point| usize::from(!merged && point.normal) + 1;
-        let operands = points.iter().map(|point| versions(point) * code.height(point.stack) as usize);
-        let others = points.len() * (code.locals.len() / 64 + code.constructs.len() / 64);
-        let values = operands.fold(others, usize::saturating_add);
-        Self { values, offset: points.first().map_or(0, |point| code.instructions[point.index as usize].offset) }
-    }
-
-    fn refusal(self) -> Refusal {
-        Refusal::Unsupported { feature: "too many operands across calls and loops", offset: self.offset as usize }
     }
 }

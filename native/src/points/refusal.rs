@@ -4,6 +4,8 @@ use std::fmt;
 
 use wasmparser::WasmFeatures;
 
+use super::{limits, options::Policy};
+
 /// A module that cannot be instrumented, with the place in its file that shows why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -20,6 +22,15 @@ impl Refusal {
         match self {
             Self::Unsupported { .. } => "KEDGE_MODULE_UNSUPPORTED",
             Self::Invalid { .. } => "KEDGE_MODULE_INVALID",
+        }
+    }
+
+    /// What to do about it, where there is more to do than to leave the feature out.
+    #[must_use]
+    pub fn hint(&self, policy: Policy) -> Option<&'static str> {
+        match self {
+            Self::Unsupported { feature, .. } => limits::hint(feature, policy),
+            Self::Invalid { .. } => None,
         }
     }
 }

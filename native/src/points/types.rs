@@ -153,6 +153,12 @@ impl Signatures {
         index
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.all.len()
+    }
+
     #[must_use]
     pub fn section(&self) -> TypeSection {
         let mut section = TypeSection::new();

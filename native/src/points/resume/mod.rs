@@ -73,6 +73,8 @@ pub fn write(function: &Function<'_>, types: &CallTypes<'_>, params: Option<u32>
     writer.prologue();
     writer.instructions();
     function.spill(writer.condition + 1, &mut writer.out().bytes);
+    let temps = u32::try_from(writer.temps.types.len()).unwrap_or(u32::MAX);
+    writer.out().locals = writer.condition + 1 + temps;
     let mut all = function.code.locals[params.unwrap_or(0) as usize..].to_vec();
     all.extend([Type::I32, Type::I32]);
     all.extend(&writer.temps.types);

@@ -5,6 +5,7 @@ mod machine;
 mod programs;
 mod refusals;
 mod scripts;
+mod sizes;
 mod threads;
 
 use kedge_native::points::options::{Flag, Options, Policy};
