@@ -16,7 +16,25 @@ mod tun;
 mod wake;
 mod wamr;
 
+use napi::{Env, Error, JsValue};
+
 use crate::errno::Result;
+
+/// An error with a `code`.
+fn error_with_code(env: Env, code: &str, message: &str) -> Error {
+    error_with(env, message, &[("code", code)])
+}
+
+/// An error with these properties, which are text.
+fn error_with(env: Env, message: &str, properties: &[(&str, &str)]) -> Error {
+    let made = env.create_error(Error::from_reason(message)).and_then(|mut object| {
+        for (name, value) in properties {
+            object.set(name, *value)?;
+        }
+        Ok(Error::from(object.to_unknown()))
+    });
+    made.unwrap_or_else(|error| error)
+}
 
 /// A value JavaScript gets as a number ≥ 0.
 trait Number {

@@ -1,8 +1,12 @@
 use std::collections::HashSet;
 
-use napi::bindgen_prelude::{Result, Status, Uint8Array};
+use napi::{
+    Env,
+    bindgen_prelude::{Result, Status, Uint8Array},
+};
 use napi_derive::napi;
 
+use super::error_with;
 use crate::points::{
     self,
     options::{Flag, Options, Place, Policy},
@@ -21,22 +25,26 @@ pub struct InstrumentOptions {
     pub entries: Option<Vec<u32>>,
 }
 
-/// Writes the instrumented form of a module. Errors are those of [`points::refusal::Refusal`], with its `code`.
+/// Writes the instrumented form of a module. Errors are those of [`points::refusal::Refusal`], with its `code`, and a `hint` where there is one.
 #[napi]
-pub fn instrument(module: Uint8Array, options: Option<InstrumentOptions>) -> Result<Uint8Array, String> {
+pub fn instrument(env: Env, module: Uint8Array, options: Option<InstrumentOptions>) -> Result<Uint8Array> {
     // A copy: the module's bytes may be shared with a thread that writes to them.
     let bytes = module.to_vec();
     let options = parsed(options)?;
     match points::instrument(&bytes, &options) {
         Ok(out) => Ok(out.into()),
-        Err(refusal) => Err(napi::Error::new(refusal.code().to_owned(), refusal.to_string())),
+        Err(refusal) => {
+            let mut properties = vec![("code", refusal.code())];
+            properties.extend(refusal.hint(options.policy).map(|hint| ("hint", hint)));
+            Err(error_with(env, &refusal.to_string(), &properties))
+        }
     }
 }
 
-fn parsed(options: Option<InstrumentOptions>) -> Result<Options, String> {
+fn parsed(options: Option<InstrumentOptions>) -> Result<Options> {
     let mut parsed = Options::default();
     let Some(options) = options else { return Ok(parsed) };
-    let invalid = |what: &str| napi::Error::new(Status::InvalidArg.as_ref().to_owned(), format!("unknown {what}"));
+    let invalid = |what: &str| napi::Error::new(Status::InvalidArg, format!("unknown {what}"));
     if let Some(name) = options.policy {
         parsed.policy = Policy::from_name(&name).ok_or_else(|| invalid("policy"))?;
     }

@@ -1,6 +1,6 @@
 //! Validates a module against what this build of WAMR can run, and reads what has to be known of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use wasmparser::{
     BinaryReaderError, ExternalKind, FuncType, Parser, Payload, TypeRef, ValType, Validator, WasmFeatures,
@@ -58,8 +58,8 @@ pub struct Description {
     pub exports: HashMap<String, Export>,
     /// All functions, imports first.
     pub functions: u32,
-    /// Offsets of the first bytes of exported names that must not reach WAMR.
-    pub renamed: Vec<usize>,
+    /// Exported names that must not reach WAMR: where each is, and what to write there, which is as long.
+    pub renamed: Vec<(usize, Vec<u8>)>,
 }
 
 /// Validates and describes a module.
@@ -82,7 +82,8 @@ fn refusal(bytes: &[u8], error: &BinaryReaderError) -> Refusal {
     }
     let needed: Vec<&str> =
         LACKING.iter().filter(|(_, features)| !valid(every.difference(*features))).map(|(name, _)| *name).collect();
-    Refusal::Unsupported { feature: if needed.is_empty() { error.message().to_string() } else { needed.join(", ") } }
+    let feature = if needed.is_empty() { error.message().to_string() } else { needed.join(", ") };
+    Refusal::Unsupported { feature, offset: Some(error.offset()) }
 }
 
 fn invalid(error: &BinaryReaderError) -> Refusal {
@@ -90,7 +91,7 @@ fn invalid(error: &BinaryReaderError) -> Refusal {
 }
 
 fn unsupported(feature: impl Into<String>) -> Refusal {
-    Refusal::Unsupported { feature: feature.into() }
+    Refusal::Unsupported { feature: feature.into(), offset: None }
 }
 
 fn kind(value: ValType) -> Result<Kind, Refusal> {
@@ -116,6 +117,23 @@ fn plain(name: &str) -> Result<String, Refusal> {
     if name.contains('\0') { Err(unsupported("zero bytes in names")) } else { Ok(name.to_string()) }
 }
 
+/// Another name of the same length: the digits of a number, in printable characters from `.` on, stand at its front.
+fn varied(name: &str, mut number: usize) -> Vec<u8> {
+    const FIRST: u8 = b'.';
+    const DIGITS: usize = (b'~' - FIRST) as usize;
+    let mut name = name.as_bytes().to_vec();
+    for byte in &mut name {
+        *byte = FIRST + u8::try_from(number % DIGITS).unwrap_or(0);
+        number /= DIGITS;
+        if number == 0 {
+            break;
+        }
+        // Bijective, so that fewer digits never say the same as more.
+        number -= 1;
+    }
+    name
+}
+
 /// Collects a [`Description`] of a module that is known to be valid.
 #[derive(Default)]
 struct Reader {
@@ -123,6 +141,8 @@ struct Reader {
     functions: Vec<u32>,
     globals: Vec<(Kind, bool)>,
     tables: Vec<Kind>,
+    /// Exported names that must not reach WAMR, with their places.
+    meaningful: Vec<(usize, &'static str)>,
     found: Description,
 }
 
@@ -131,8 +151,23 @@ impl Reader {
         for payload in Parser::new(0).parse_all(bytes) {
             self.payload(bytes, payload.map_err(|error| invalid(&error))?)?;
         }
+        self.rename();
         self.found.functions = u32::try_from(self.functions.len()).map_err(|_| unsupported("so many functions"))?;
         Ok(self.found)
+    }
+
+    /// Finds names for exports that cannot keep theirs. Nothing else may have them: the module's own exports least of all.
+    fn rename(&mut self) {
+        let mut taken: HashSet<Vec<u8>> = MEANINGFUL.iter().map(|name| name.as_bytes().to_vec()).collect();
+        taken.extend(self.found.exports.keys().map(|name| name.as_bytes().to_vec()));
+        for (at, name) in &self.meaningful {
+            // Of one more name than are taken one is free.
+            let free = (0..=taken.len()).map(|number| varied(name, number)).find(|name| !taken.contains(name));
+            if let Some(free) = free {
+                taken.insert(free.clone());
+                self.found.renamed.push((*at, free));
+            }
+        }
     }
 
     fn payload(&mut self, bytes: &[u8], payload: Payload<'_>) -> Result<(), Refusal> {
@@ -183,12 +218,12 @@ impl Reader {
     fn import(&mut self, module: &str, name: &str, index: u32) -> Result<(), Refusal> {
         let function = self.function(index)?;
         if function.results.len() > 1 {
-            return Err(unsupported("imported functions with several results"));
+            return Err(unsupported(format!("imported functions with several results, such as {module}.{name}")));
         }
         let import = Import { index: self.functions.len(), module: plain(module)?, name: plain(name)?, function };
         let other = |known: &&Import| known.module == module && known.name == name && known.function != import.function;
         if self.found.imports.iter().any(|known| other(&known)) {
-            return Err(unsupported("an import declared twice with different types"));
+            return Err(unsupported(format!("an import declared twice with different types, {module}.{name}")));
         }
         self.functions.push(index);
         self.found.imports.push(import);
@@ -214,9 +249,9 @@ impl Reader {
             ExternalKind::Tag => return Err(unsupported("exception handling")),
         };
         let text = plain(name)?;
-        if MEANINGFUL.contains(&name) {
+        if let Some(known) = MEANINGFUL.iter().find(|known| **known == name) {
             // A name is a slice of the module.
-            self.found.renamed.push(name.as_ptr().addr() - bytes.as_ptr().addr());
+            self.meaningful.push((name.as_ptr().addr() - bytes.as_ptr().addr(), known));
         } else {
             self.found.exports.insert(text, export);
         }

@@ -82,8 +82,8 @@ impl Module {
         let description = check(&bytes)?;
         start_runtime()?;
         let mut bytes = bytes.into_boxed_slice();
-        for at in description.renamed {
-            bytes[at] = b'.';
+        for (at, name) in description.renamed {
+            bytes[at..at + name.len()].copy_from_slice(&name);
         }
         let imports = description.imports.into_boxed_slice();
         let handle = link(&mut bytes, &imports)?;

@@ -51,8 +51,8 @@ pub enum Export {
 /// Why a module cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Valid, but not for this engine.
-    Unsupported { feature: String },
+    /// Valid, but not for this engine. Where validation finds it first, as an offset in these bytes.
+    Unsupported { feature: String, offset: Option<u64> },
     /// Not a valid module.
     Invalid { message: String, offset: u64 },
     /// The engine would not take it or has no memory for it.

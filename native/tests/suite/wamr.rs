@@ -21,7 +21,7 @@ fn instance(text: &str) -> Instance {
 
 fn unsupported(text: &str) -> String {
     match load(text) {
-        Err(Refusal::Unsupported { feature }) => feature,
+        Err(Refusal::Unsupported { feature, .. }) => feature,
         Err(other) => panic!("refused as {other:?}"),
         Ok(_) => panic!("not refused"),
     }
@@ -278,6 +278,39 @@ fn names_that_mean_something_to_wamr_mean_nothing() {
     let guest = Instance::new(module, STACK).expect("it can be instantiated");
     assert_eq!(guest.global("ran"), Some(0));
     assert_eq!(guest.memory().map(|(_, length)| length), Some(PAGE_SIZE));
+}
+
+/// Two of them, and those that stand for them, are the guest's own as well.
+#[test]
+fn names_that_are_changed_become_none_of_the_guest() {
+    let others: Vec<u8> = (b'!'..=b'~').filter(|first| !br#""\mf"#.contains(first)).collect();
+    let exports: String = (0..)
+        .zip(&others)
+        .map(|(value, first)| {
+            let first = char::from(*first);
+            format!(r#"(func (export "{first}alloc") (export "{first}ree") (result i32) (i32.const {value}))"#)
+        })
+        .collect();
+    let guest = instance(&format!(
+        r#"(module (func (export "malloc") (export "free") (param i32) (result i32) (unreachable)) {exports})"#
+    ));
+    for (value, first) in (0..).zip(others) {
+        for rest in ["alloc", "ree"] {
+            assert_eq!(guest.call(&format!("{}{rest}", char::from(first)), &[], &Nobody), Ok(vec![value]));
+        }
+    }
+}
+
+#[test]
+fn what_it_lacks_is_refused_with_its_place() {
+    let code = "(module (func) (func (drop (v128.const i64x2 0 0))))";
+    let bytes = wat::parse_str(code).expect("the text is a module");
+    let place = bytes.windows(2).position(|two| two == [0xfd, 0x0c]).expect("the instruction");
+    let Err(Refusal::Unsupported { offset, .. }) = load(code) else { panic!("not refused") };
+    assert_eq!(offset, Some(place as u64));
+    let twice = r#"(module (import "t" "f" (func)) (import "t" "f" (func (param i32))))"#;
+    assert!(unsupported(twice).contains("t.f"));
+    assert!(unsupported(r#"(module (import "t" "two" (func (result i32 i32))))"#).contains("t.two"));
 }
 
 #[test]

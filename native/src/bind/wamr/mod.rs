@@ -20,7 +20,7 @@ use napi::{
 };
 use napi_derive::napi;
 
-use super::args::View;
+use super::{args::View, error_with, error_with_code};
 use crate::{
     memory::to_vec,
     wamr::{
@@ -35,20 +35,19 @@ use functions::Functions;
 use memory::Shared;
 use values::{array, from_js, signature, to_js};
 
-fn error_with_code(env: Env, code: &str, message: &str) -> Error {
-    let made = env.create_error(Error::from_reason(message)).and_then(|mut object| {
-        object.set("code", code)?;
-        Ok(Error::from(object.to_unknown()))
-    });
-    made.unwrap_or_else(|error| error)
-}
-
 fn refused(env: Env, refusal: Refusal) -> Error {
     match refusal {
-        Refusal::Unsupported { feature } => error_with_code(env, "KEDGE_MODULE_UNSUPPORTED", &feature),
-        Refusal::Invalid { message, offset } => {
-            error_with_code(env, "KEDGE_MODULE_INVALID", &format!("{message} (at offset {offset:#x})"))
+        Refusal::Unsupported { feature, offset } => {
+            let offset = offset.map(|offset| offset.to_string());
+            let mut properties = vec![("code", "KEDGE_MODULE_UNSUPPORTED")];
+            properties.extend(offset.iter().map(|offset| ("offset", offset.as_str())));
+            error_with(env, &feature, &properties)
         }
+        Refusal::Invalid { message, offset } => error_with_code(
+            env,
+            "KEDGE_MODULE_INVALID",
+            &format!("{message} (at byte {offset:#x} of the instrumented module)"),
+        ),
         Refusal::Failed { message } => error_with_code(env, "KEDGE_MODULE_INVALID", &message),
     }
 }
