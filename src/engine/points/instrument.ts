@@ -7,7 +7,7 @@ import { LRUCache } from 'lru-cache';
 import { KedgeError, isErrorCode } from '../../errors.ts';
 import { native } from '../../native.ts';
 import type { FlagKind, FunctionType, ImportedFunction, InstrumentedModule, Policy, ValueType } from '../engine.ts';
-import { checkHeader, type ModuleInfo, parseModule, unsupported, type WasmType } from '../wasm/module.ts';
+import { checkHeader, type ExternalKind, type ModuleInfo, parseModule, type WasmType } from '../wasm/module.ts';
 import { decodeStack, ENCODING } from './stack.ts';
 import { numericGlobals } from './state.ts';
 import { PointTable } from './table.ts';
@@ -100,37 +100,56 @@ function pass(module: Uint8Array, policy: Policy, flag: FlagKind, entries: reado
     if (!(cause instanceof Error && 'code' in cause)) throw cause;
     const code = String(cause.code);
     if (!isErrorCode(code)) throw cause;
-    throw new KedgeError(code, cause.message, { cause });
+    const hint = 'hint' in cause ? String(cause.hint) : undefined;
+    throw new KedgeError(code, cause.message, { cause, ...(hint === undefined ? {} : { hint }) });
   }
 }
 
+/** What to do about an import that is no function. */
+const INSTEAD: Readonly<Record<Exclude<ExternalKind, 'function'>, string>> = {
+  memory: 'link it without --import-memory, so that it has and exports a memory of its own',
+  table: 'link it without --import-table, so that it has a table of its own',
+  global: 'link it as a program of its own, not as a shared library',
+  tag: 'compile it without exception handling',
+};
+
 /** The function imports of a module. Throws KEDGE_IMPORT_UNKNOWN for imports of another kind. */
 function importedFunctions(info: ModuleInfo): readonly ImportedFunction[] {
-  return info.imports.map(({ module, name, kind, type }) => {
+  return info.imports.map(({ module, name, kind, type, offset }) => {
+    const place = `at byte 0x${offset.toString(16)}`;
     if (kind !== 'function') {
-      throw new KedgeError('KEDGE_IMPORT_UNKNOWN', `the module imports the ${kind} ${module}.${name}`, {
-        hint: 'only functions of WASI can be imported',
+      throw new KedgeError('KEDGE_IMPORT_UNKNOWN', `the module imports the ${kind} ${module}.${name} (${place})`, {
+        hint: `only functions of WASI can be imported: ${INSTEAD[kind]}`,
       });
     }
     const found = info.types[type];
     if (found === undefined) {
       throw new KedgeError('KEDGE_MODULE_INVALID', `the import ${module}.${name} has no type`);
     }
-    return { module, name, type: functionType(found, `${module}.${name}`) };
+    return { module, name, type: functionType(found, `${module}.${name}`, place) };
   });
 }
 
 function functionType(
   type: { readonly params: readonly WasmType[]; readonly results: readonly WasmType[] },
   name: string,
+  place: string,
 ): FunctionType {
   const numeric = (list: readonly WasmType[]): readonly ValueType[] =>
     list.map((item) => {
       if (item === 'v128') {
-        throw new KedgeError('KEDGE_IMPORT_TYPE', `the import ${name} has a parameter or result of type v128`);
+        throw new KedgeError(
+          'KEDGE_IMPORT_TYPE',
+          `the import ${name} has a parameter or result of type v128 (${place})`,
+          { hint: 'host functions take and give numbers: pass vectors through memory' },
+        );
       }
       if (item === 'reference') {
-        throw unsupported('references that the host would get');
+        throw new KedgeError(
+          'KEDGE_MODULE_UNSUPPORTED',
+          `the module uses references that the host would get (${place}, in the import ${name})`,
+          { hint: 'host functions take and give numbers: pass the index of a table instead' },
+        );
       }
       return item;
     });

@@ -11,6 +11,24 @@ export type Letter = 'i' | 'I' | 'f' | 'F' | 'v' | 'r' | 'e';
 /** `at`: before the instruction; `in`: in the call that the instruction makes. */
 export type Stand = 'at' | 'in';
 
+/** Types of many values, most of which are alike: a module of a few bytes may declare 50,000 locals in each of its functions. */
+export class Types {
+  readonly length: number;
+  readonly #runs: readonly { readonly type: Letter; readonly count: number }[];
+  #each: readonly Letter[] | undefined;
+
+  constructor(runs: readonly { readonly type: Letter; readonly count: number }[]) {
+    this.#runs = runs;
+    this.length = runs.reduce((sum, { count }) => sum + count, 0);
+  }
+
+  /** One by one. They are only made for functions that are found on a stack, and kept. */
+  get each(): readonly Letter[] {
+    this.#each ??= this.#runs.flatMap(({ type, count }) => Array.from({ length: count }, () => type));
+    return this.#each;
+  }
+}
+
 /** A function that has a resume version; its slot is its place in the list. */
 export interface Resumable {
   readonly slot: number;
@@ -19,9 +37,9 @@ export interface Resumable {
   readonly firstPoint: number;
   readonly pointCount: number;
   /** Types of parameters and locals. */
-  readonly locals: readonly Letter[];
+  readonly locals: Types;
   /** Types of the temporaries that hold operands. */
-  readonly temps: readonly Letter[];
+  readonly temps: Types;
 }
 
 export interface Point {
@@ -64,15 +82,15 @@ function increasing(cursor: Cursor): readonly number[] {
   return list(cursor, () => (last += cursor.u32()));
 }
 
-function runs(cursor: Cursor): readonly Letter[] {
-  const types: Letter[] = [];
-  for (let left = cursor.u32(); left > 0; left -= 1) {
+function typesOf(cursor: Cursor): Types {
+  let length = 0;
+  const runs = list(cursor, () => {
     const count = cursor.u32();
-    const type = letter(cursor);
-    if (types.length + count > MOST_VALUES) throw invalid('too many locals');
-    for (let n = 0; n < count; n += 1) types.push(type);
-  }
-  return types;
+    length += count;
+    if (length > MOST_VALUES) throw invalid('too many locals');
+    return { count, type: letter(cursor) };
+  });
+  return new Types(runs);
 }
 
 /** The payload of the section, or undefined when a module has none. */
@@ -119,7 +137,7 @@ export class PointTable {
       sizes.push(cursor.u32());
       const resumable = { slot: sizes.length - 1, function: index, firstPoint, pointCount };
       firstPoint += pointCount;
-      return { ...resumable, locals: runs(cursor), temps: runs(cursor) };
+      return { ...resumable, locals: typesOf(cursor), temps: typesOf(cursor) };
     });
     this.#byFunction = new Map(this.functions.map((resumable) => [resumable.function, resumable]));
     this.globals = list(cursor, () => ({ index: cursor.u32(), type: letter(cursor) }));

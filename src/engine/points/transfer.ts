@@ -144,8 +144,8 @@ function frameOf({ point, values }: Saved): Frame {
     at += type === 'v' ? 2 : 1;
     return { type, bits: low | (high << 64n) };
   };
-  const locals = resumable.locals.map(take);
-  const temps = resumable.temps.map(take);
+  const locals = resumable.locals.each.map(take);
+  const temps = resumable.temps.each.map(take);
   if (at !== values.length) throw corrupt('more values left than there are');
   const pick = (from: readonly Value[], index: number): Value => {
     const value = from[index];
@@ -173,7 +173,7 @@ function valuesOf(frame: Frame, { resumable, operands }: Point): bigint[] {
   const locals = new Map(frame.locals.map((local) => [local.index, local]));
   if (frame.operands.length !== operands.length) throw corrupt('operands are missing');
   const temps = new Map(operands.map((temp, n) => [temp, frame.operands[n]]));
-  resumable.locals.forEach((type, index) => push(type, locals.get(index)));
-  resumable.temps.forEach((type, temp) => push(type, temps.get(temp)));
+  resumable.locals.each.forEach((type, index) => push(type, locals.get(index)));
+  resumable.temps.each.forEach((type, temp) => push(type, temps.get(temp)));
   return values;
 }

@@ -26,7 +26,7 @@ class V8Module implements CompiledModule {
     try {
       this.compiled = new WebAssembly.Module(module.bytes);
     } catch (cause) {
-      throw new KedgeError('KEDGE_MODULE_INVALID', 'the instrumented module does not compile', { cause });
+      throw doesNotCompile(cause);
     }
     this.table = new PointTable(module.bytes);
     const info = parseModule(module.bytes);
@@ -39,6 +39,16 @@ class V8Module implements CompiledModule {
       host: hostMemory(info),
     };
   }
+}
+
+/** The pass has validated the module and knows V8's limits, so this is a limit that it does not know. */
+function doesNotCompile(cause: unknown): KedgeError {
+  const reason = cause instanceof Error ? cause.message.replace(/^WebAssembly\.\w+\(\): /u, '') : String(cause);
+  return new KedgeError(
+    'KEDGE_MODULE_INVALID',
+    `the instrumented module, of which all numbers here are, does not compile: ${reason}`,
+    { hint: 'try another policy (--points call adds the least code) or another engine (--engine wamr)', cause },
+  );
 }
 
 const compile = compiledOnce((module) => new V8Module(module));

@@ -5,6 +5,7 @@ import type { CompiledModule, Engine, InstrumentedModule, StopSignal } from '../
 import { PointsGuest } from '../points/guest.ts';
 import type { HostSide, Machine } from '../points/machine.ts';
 import { PointTable } from '../points/table.ts';
+import { parseModule } from '../wasm/module.ts';
 import { type NativeModule, WamrMachine } from './machine.ts';
 
 class WamrModule implements CompiledModule {
@@ -26,13 +27,27 @@ function load(bytes: Uint8Array): NativeModule {
   } catch (cause) {
     if (!(cause instanceof Error && 'code' in cause && isErrorCode(String(cause.code)))) throw cause;
     if (cause.code === 'KEDGE_MODULE_UNSUPPORTED') {
-      throw new KedgeError('KEDGE_MODULE_UNSUPPORTED', `WAMR cannot run the module: it uses ${cause.message}`, {
-        hint: 'run it on the engine v8, or compile it without this feature',
+      const where = 'offset' in cause ? placeIn(bytes, Number(cause.offset)) : '';
+      throw new KedgeError('KEDGE_MODULE_UNSUPPORTED', `WAMR cannot run the module: it uses ${cause.message}${where}`, {
+        hint: 'run it on the engine v8 (--engine v8), or compile it without this feature',
         cause,
       });
     }
-    throw new KedgeError('KEDGE_MODULE_INVALID', `WAMR cannot load the module: ${cause.message}`, { cause });
+    throw new KedgeError('KEDGE_MODULE_INVALID', `WAMR cannot load the module: ${cause.message}`, {
+      hint: 'run it on the engine v8 (--engine v8)',
+      cause,
+    });
   }
+}
+
+/** The function of the original that has this offset of the instrumented module, for a message; nothing when none has it. */
+function placeIn(bytes: Uint8Array, offset: number): string {
+  const { bodies, imports, importedFunctions } = parseModule(bytes);
+  const body = bodies.findIndex(({ start, end }) => offset >= start && offset < end);
+  // The pass adds imports behind those of the original, and, where it polls, a function in front of the defined ones.
+  const host = imports.filter(({ module, kind }) => module === 'kedge' && kind === 'function');
+  const defined = host.some(({ name }) => name === 'poll') ? body - 1 : body;
+  return defined < 0 ? '' : ` (first in function ${importedFunctions - host.length + defined})`;
 }
 
 const compile = compiledOnce((module) => new WamrModule(module));

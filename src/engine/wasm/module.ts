@@ -32,6 +32,8 @@ export interface ImportEntry {
   readonly type: number;
   /** Of memories only. */
   readonly memory: MemoryEntry | undefined;
+  /** Where it is in the module. */
+  readonly offset: number;
 }
 
 export interface ExportEntry {
@@ -220,6 +222,7 @@ class ModuleParser {
   }
 
   #import(cursor: Cursor): void {
+    const offset = cursor.at;
     const module = cursor.name();
     const name = cursor.name();
     const kind = externalKind(cursor);
@@ -240,7 +243,7 @@ class ModuleParser {
     } else {
       throw unsupported('exception handling');
     }
-    this.#imports.push({ module, name, kind, type, memory });
+    this.#imports.push({ module, name, kind, type, memory, offset });
   }
 
   #export(cursor: Cursor): void {

@@ -225,7 +225,7 @@ function featureOf(error: unknown): string {
   if (!(error instanceof KedgeError)) throw error;
   const { code, message } = error;
   if (code === 'KEDGE_IMPORT_UNKNOWN') return message.replace(/^the module imports the (\w+) .*$/u, 'an imported $1');
-  const uses = /uses (.*?)(?: \(at byte.*|, which cannot.*)?$/u.exec(message);
+  const uses = /uses (.*?)(?: \((?:at byte|first in).*|, which cannot.*)?$/u.exec(message);
   if (code === 'KEDGE_MODULE_UNSUPPORTED' && uses !== null) return uses[1] ?? message;
   if (message.includes('gc proposal')) return 'garbage collection';
   if (code === 'KEDGE_MODULE_UNSUPPORTED' || code === 'KEDGE_MODULE_INVALID' || code === 'KEDGE_IMPORT_TYPE') {
