@@ -34,8 +34,11 @@ const TABLES: &str = "more than 100 tables once it can be stopped";
 /// Refused by [`super::cost`].
 pub const VALUES: &str = "too many locals and operands across calls and loops";
 
+/// Refused by [`super::decode`].
+pub const OPERANDS: &str = "a function with so many operands";
+
 /// Features that there are fewer of where there are fewer points.
-const BY_POINTS: [&str; 5] = [LOCALS, BODY, BYTES, FUNCTIONS, VALUES];
+const BY_POINTS: [&str; 6] = [LOCALS, BODY, BYTES, FUNCTIONS, VALUES, OPERANDS];
 /// And those that only another module helps against.
 const BY_MODULE: [&str; 5] = [TYPES, IMPORTS, EXPORTS, GLOBALS, TABLES];
 

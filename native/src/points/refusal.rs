@@ -25,11 +25,15 @@ impl Refusal {
         }
     }
 
-    /// What to do about it, where there is more to do than to leave the feature out.
+    /// What to do about it.
     #[must_use]
     pub fn hint(&self, policy: Policy) -> Option<&'static str> {
+        const OURS: &str =
+            "give the module as its author made it: this one was instrumented before, or uses Kedge's names";
+        const OTHERS: &str = "compile it without this feature, e.g. with clang --target=wasm32-wasi and no -m options";
         match self {
-            Self::Unsupported { feature, .. } => limits::hint(feature, policy),
+            Self::Unsupported { feature, .. } if feature.contains("kedge") => Some(OURS),
+            Self::Unsupported { feature, .. } => Some(limits::hint(feature, policy).unwrap_or(OTHERS)),
             Self::Invalid { .. } => None,
         }
     }

@@ -84,6 +84,19 @@ describe('what an engine cannot run', () => {
   });
 });
 
+test('features and names that no engine of Kedge has', () => {
+  const cases: readonly (readonly [string, RegExp])[] = [
+    ['(memory i64 1)', /clang/u],
+    ['(func (export "kedge:f"))', /as its author made it/u],
+  ];
+  for (const [text, hint] of cases) {
+    const error = refusal(() => instrument(wat(`(module ${text} ${START})`, '--enable-all'), 'loop', 'memory'));
+    assert.equal(error.code, 'KEDGE_MODULE_UNSUPPORTED');
+    assert.match(error.hint ?? '', hint);
+    assert.ok(placeOf(error) > 8);
+  }
+});
+
 describe('what would become too large', () => {
   const locals = (count: number): string => `(local ${'i32 '.repeat(count)})`;
   const loop = '(loop $l (br_if $l (i32.const 0)))';
