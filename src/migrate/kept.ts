@@ -10,6 +10,7 @@ export type LogPart = { readonly stream: 'stdout' | 'stderr'; readonly bytes: Ui
 /** Bytes of output an agent remembers of each guest; what a part costs besides its bytes counts too. */
 const LOG_BYTES = 1024 * 1024;
 const PART_COST = 64;
+const LONGEST_PART = LOG_BYTES - PART_COST;
 
 /** Output with its place: parts are counted from 0. */
 type Remembered = LogPart & { readonly number: number };
@@ -21,11 +22,13 @@ export class Log {
   #next = 0;
   #more = Promise.withResolvers<void>();
 
-  add(part: LogPart): void {
-    this.#parts.push({ ...part, number: this.#next++ });
-    this.#bytes += part.bytes.length + PART_COST;
-    while (this.#bytes > LOG_BYTES && this.#parts.length > 1)
-      this.#bytes -= (this.#parts.shift()?.bytes.length ?? 0) + PART_COST;
+  /** Of a part that is longer than the log only the end is kept. */
+  add({ stream, bytes }: LogPart): void {
+    // A copy, since a view of the end would hold the whole.
+    const kept = bytes.length > LONGEST_PART ? bytes.slice(-LONGEST_PART) : bytes;
+    this.#parts.push({ stream, bytes: kept, number: this.#next++ });
+    this.#bytes += kept.length + PART_COST;
+    while (this.#bytes > LOG_BYTES) this.#bytes -= (this.#parts.shift()?.bytes.length ?? 0) + PART_COST;
     this.#wake();
   }
 

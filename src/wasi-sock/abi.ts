@@ -7,6 +7,7 @@ import { socketAddress } from './address.ts';
 import type { SocketAddress } from './address.ts';
 import { WASI } from './errno.ts';
 import type { WasiErrno } from './errno.ts';
+import { MOST_IOVECS, withinOneCall } from './iovecs.ts';
 
 /** `__wasi_addr_type_t`: the first word of an address. */
 export const ADDRESS_KIND = { IPV4: 0, IPV6: 1 } as const;
@@ -22,6 +23,9 @@ export const FD_NONBLOCK = 4;
 /** Sizes in bytes: `__wasi_addr_t`, `__wasi_addr_ip_t`, `__wasi_addr_info_t`. */
 export const ADDRESS_SIZE = 24;
 export const ADDRESS_INFO_SIZE = 28;
+
+/** NI_MAXHOST: a host's name with its NUL. */
+const LONGEST_NAME = 1025;
 
 const IP_AT = 4;
 const PORT_AT = 8;
@@ -85,24 +89,26 @@ export class AbiMemory {
     this.#view.setBigUint64(this.#at(pointer, 8), BigInt(value), true);
   }
 
-  /** The buffers of an iovec array, as live views. */
+  /** The buffers of an iovec array, as live views, cut to what one call may move. EINVAL when there are too many. */
   buffers(pointer: number, count: number): readonly Uint8Array[] {
     const entries = count >>> 0;
+    if (entries > MOST_IOVECS) throw new SocketFault(WASI.EINVAL);
     const first = this.#at(pointer, entries * 8);
-    return Array.from({ length: entries }, (_, i) => {
+    return withinOneCall(entries, this.#bytes.length, (i) => {
       const length = this.u32(first + 8 * i + 4);
       const at = this.#at(this.u32(first + 8 * i), length);
       return this.#bytes.subarray(at, at + length);
     });
   }
 
-  /** Text up to a NUL; EFAULT when there is none. */
+  /** A name up to a NUL. EFAULT when the memory has none; ENOENT when it is longer than any name, and so of nobody. */
   text(pointer: number): string {
     const at = this.#at(pointer, 1);
-    const end = this.#bytes.indexOf(0, at);
-    if (end < 0) throw new SocketFault(WASI.EFAULT);
-    this.#watch?.touch(at, end - at);
-    return Buffer.from(this.#bytes.subarray(at, end)).toString('utf8');
+    const beginning = this.#bytes.subarray(at, at + LONGEST_NAME);
+    const length = beginning.indexOf(0);
+    if (length < 0) throw new SocketFault(beginning.length < LONGEST_NAME ? WASI.EFAULT : WASI.ENOENT);
+    this.#watch?.touch(at, length);
+    return Buffer.from(beginning.subarray(0, length)).toString('utf8');
   }
 
   /** `__wasi_addr_t`; EAFNOSUPPORT for IPv6. */

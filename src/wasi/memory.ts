@@ -1,5 +1,9 @@
 import type { MemoryWatch } from '../engine/engine.ts';
+import { MOST_IOVECS, withinOneCall } from '../wasi-sock/iovecs.ts';
 import { ERRNO, WasiError } from './errno.ts';
+
+/** Linux's PATH_MAX without the NUL. */
+const LONGEST_PATH = 4095;
 
 // A byte order mark is a part of a name like any other character.
 const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
@@ -58,9 +62,12 @@ export class GuestMemory {
     this.#view.setBigUint64(this.#check(pointer, 8), BigInt.asUintN(64, value), true);
   }
 
-  /** UTF-8 text of a given length; EILSEQ when it is not, or holds a NUL. */
+  /** A path in UTF-8; EILSEQ when it is not, or holds a NUL. ENAMETOOLONG before anything is made of it. */
   text(pointer: number, length: number): string {
     const raw = this.bytes(pointer, length);
+    if (raw.length > LONGEST_PATH) {
+      throw new WasiError(ERRNO.ENAMETOOLONG);
+    }
     if (raw.includes(0)) {
       throw new WasiError(ERRNO.EILSEQ);
     }
@@ -71,15 +78,16 @@ export class GuestMemory {
     }
   }
 
-  /** The buffers of an iovec array, each a live view. */
+  /** The buffers of an iovec array, each a live view, cut to what one call may move. EINVAL when there are too many. */
   buffers(pointer: number, count: number): readonly Uint8Array[] {
-    this.#check(pointer, (count >>> 0) * 8);
-    const buffers: Uint8Array[] = [];
-    for (let i = 0; i < count >>> 0; i += 1) {
-      const entry = (pointer >>> 0) + 8 * i;
-      buffers.push(this.bytes(this.u32(entry), this.u32(entry + 4)));
+    const entries = count >>> 0;
+    if (entries > MOST_IOVECS) {
+      throw new WasiError(ERRNO.EINVAL);
     }
-    return buffers;
+    const first = this.#check(pointer, entries * 8);
+    return withinOneCall(entries, this.#bytes.length, (i) =>
+      this.bytes(this.u32(first + 8 * i), this.u32(first + 8 * i + 4)),
+    );
   }
 
   #check(pointer: number, length: number): number {

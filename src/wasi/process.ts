@@ -8,8 +8,13 @@ import type { GuestMemory } from './memory.ts';
 export type RandomSource = (bytes: Uint8Array) => void;
 
 export const SYSTEM_RANDOM: RandomSource = (bytes) => {
-  randomFillSync(bytes);
+  // Node fills less than 2 GiB at once.
+  for (let at = 0; at < bytes.length; at += MOST_RANDOM) {
+    randomFillSync(bytes.subarray(at, at + MOST_RANDOM));
+  }
 };
+
+const MOST_RANDOM = 2 ** 30;
 
 export interface ProcessOptions {
   /** The program's name first. */

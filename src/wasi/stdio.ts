@@ -20,6 +20,9 @@ export interface Stdio {
   readonly errors: Output;
 }
 
+/** Bytes of output that one call takes. More is a short write, as a pipe's is; wasi-libc goes on with the rest. */
+const PIECE = 64 * 1024;
+
 /** Writes everything to a descriptor of the host, waiting while a pipe is full. */
 export function descriptorOutput(fd: number): Output {
   const pause = new Int32Array(new SharedArrayBuffer(4));
@@ -52,11 +55,21 @@ export function readInput(input: Input, buffers: readonly Uint8Array[]): number 
   return bytes.length;
 }
 
-/** Writes buffers as one piece; returns how many bytes that was. */
+/**
+ * Writes the beginning of the buffers as one piece; returns how many bytes that was. Never more than `PIECE`: the piece is a copy
+ * that waits for its reader in the host's memory, and a guest may say the same buffer many times over.
+ */
 export function writeOutput(output: Output, buffers: readonly Uint8Array[]): number {
-  const bytes = Buffer.concat(buffers);
+  const length = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
+  const bytes = new Uint8Array(Math.min(length, PIECE));
+  let done = 0;
+  for (const buffer of buffers) {
+    const part = buffer.subarray(0, bytes.length - done);
+    bytes.set(part, done);
+    done += part.length;
+  }
   if (bytes.length > 0) {
-    output(new Uint8Array(bytes));
+    output(bytes);
   }
   return bytes.length;
 }
