@@ -21,7 +21,7 @@ import type { Descriptor, DescriptorTable, DirectoryDescriptor } from './descrip
 import { ERRNO, type Errno, WasiError } from './errno.ts';
 import { hostFlags, mustBeWritable, seconds } from './files.ts';
 import type { GuestMemory } from './memory.ts';
-import { type Place, withPlace } from './paths.ts';
+import { type LastLink, type Place, withPlace } from './paths.ts';
 import { ALL_FD_FLAGS, ALL_RIGHTS, LOOKUP_FOLLOW, OPEN_FLAG, WRITE_RIGHTS } from './rights.ts';
 import { putFilestat, timesOf } from './stat.ts';
 
@@ -40,7 +40,7 @@ export function pathFunctions(
   const change = (action: (place: Place) => void): HostFunction =>
     defineFunction<[number, number, number]>(context, '(i*~)i', (memory, fd, path, length) => {
       const directory = descriptors.directory(fd);
-      withPlace(directory, memory.text(path, length), false, (place) => {
+      withPlace(directory, memory.text(path, length), 'entry', (place) => {
         mustBeWritable(directory.preopen);
         action(place);
       });
@@ -49,15 +49,7 @@ export function pathFunctions(
   return {
     path_create_directory: change((place) => mkdirSync(place.hostPath)),
     path_remove_directory: change((place) => rmdirSync(place.hostPath)),
-    path_unlink_file: change((place) => {
-      if (lstatSync(place.hostPath).isDirectory()) {
-        throw new WasiError(ERRNO.EISDIR);
-      }
-      if (place.mustBeDirectory) {
-        throw new WasiError(ERRNO.ENOTDIR);
-      }
-      unlinkSync(place.hostPath);
-    }),
+    path_unlink_file: change((place) => unlinkSync(place.hostPath)),
     path_open: defineFunction<[number, number, number, number, number, bigint, bigint, number, number]>(
       context,
       '(ii*~iIIi*)i',
@@ -68,8 +60,7 @@ export function pathFunctions(
           return ERRNO.EINVAL;
         }
         const request = { openFlags, rights: rights & ALL_RIGHTS, inheriting: inheriting & ALL_RIGHTS, flags };
-        const follow = (lookup & LOOKUP_FOLLOW) !== 0;
-        const opened = openAt(directory, memory.text(path, length), follow, request);
+        const opened = openAt(directory, memory.text(path, length), lastLinkOf(lookup), request);
         memory.setU32(out, insertOpened(descriptors, opened));
         return undefined;
       },
@@ -79,7 +70,7 @@ export function pathFunctions(
       '(ii*~*)i',
       (memory, fd, lookup, path, length, out) => {
         const directory = descriptors.directory(fd);
-        withPlace(directory, memory.text(path, length), (lookup & LOOKUP_FOLLOW) !== 0, (place) => {
+        withPlace(directory, memory.text(path, length), lastLinkOf(lookup), (place) => {
           putFilestat(memory, out, existing(place));
         });
         return undefined;
@@ -91,7 +82,7 @@ export function pathFunctions(
       (memory, fd, lookup, path, length, accessed, modified, flags) => {
         const directory = descriptors.directory(fd);
         const times = timesOf(accessed, modified, flags);
-        withPlace(directory, memory.text(path, length), (lookup & LOOKUP_FOLLOW) !== 0, (place) => {
+        withPlace(directory, memory.text(path, length), lastLinkOf(lookup), (place) => {
           mustBeWritable(directory.preopen);
           const now = existing(place);
           lutimesSync(place.hostPath, seconds(times.accessed ?? now.atimeNs), seconds(times.modified ?? now.mtimeNs));
@@ -105,7 +96,10 @@ export function pathFunctions(
       (memory, fd, path, length, buffer, size, out) => {
         const directory = descriptors.directory(fd);
         const target = memory.bytes(buffer, size);
-        const link = withPlace(directory, memory.text(path, length), false, (place) => readlinkSync(place.hostPath));
+        const link = withPlace(directory, memory.text(path, length), 'keep', (place) => {
+          existing(place);
+          return readlinkSync(place.hostPath);
+        });
         const text = new TextEncoder().encode(link).subarray(0, target.length);
         target.set(text);
         memory.setU32(out, text.length);
@@ -121,7 +115,7 @@ export function pathFunctions(
         if (text.startsWith('/')) {
           return ERRNO.ENOTCAPABLE;
         }
-        withPlace(directory, memory.text(path, length), false, (place) => {
+        withPlace(directory, memory.text(path, length), 'entry', (place) => {
           mustBeWritable(directory.preopen);
           symlinkSync(text, place.hostPath);
         });
@@ -136,22 +130,24 @@ function twoPathFunctions(
   context: HostCallContext,
   descriptors: DescriptorTable,
 ): Readonly<Record<string, HostFunction>> {
+  /** `find`, if given, is what the source is looked for with before there is a look at the target, as Linux does it. */
   const both = (
     memory: GuestMemory,
-    from: { fd: number; path: number; length: number; follow: boolean },
+    from: { fd: number; path: number; length: number; lastLink: LastLink; find?: (place: Place) => unknown },
     to: { fd: number; path: number; length: number },
     action: (source: Place, target: Place) => void,
   ): Errno | undefined => {
     const sourceDirectory = descriptors.directory(from.fd);
     const targetDirectory = descriptors.directory(to.fd);
     const targetPath = memory.text(to.path, to.length);
-    withPlace(sourceDirectory, memory.text(from.path, from.length), from.follow, (source) =>
-      withPlace(targetDirectory, targetPath, false, (target) => {
+    withPlace(sourceDirectory, memory.text(from.path, from.length), from.lastLink, (source) => {
+      from.find?.(source);
+      withPlace(targetDirectory, targetPath, 'entry', (target) => {
         mustBeWritable(sourceDirectory.preopen);
         mustBeWritable(targetDirectory.preopen);
         action(source, target);
-      }),
-    );
+      });
+    });
     return undefined;
   };
   return {
@@ -161,7 +157,7 @@ function twoPathFunctions(
       (memory, fd, lookup, path, length, toFd, toPath, toLength) =>
         both(
           memory,
-          { fd, path, length, follow: (lookup & LOOKUP_FOLLOW) !== 0 },
+          { fd, path, length, lastLink: lastLinkOf(lookup), find: existing },
           { fd: toFd, path: toPath, length: toLength },
           (source, target) => linkSync(source.hostPath, target.hostPath),
         ),
@@ -172,12 +168,16 @@ function twoPathFunctions(
       (memory, fd, path, length, toFd, toPath, toLength) =>
         both(
           memory,
-          { fd, path, length, follow: false },
+          { fd, path, length, lastLink: 'entry' },
           { fd: toFd, path: toPath, length: toLength },
           (source, target) => renameSync(source.hostPath, target.hostPath),
         ),
     ),
   };
+}
+
+function lastLinkOf(lookup: number): LastLink {
+  return (lookup & LOOKUP_FOLLOW) === 0 ? 'keep' : 'follow';
 }
 
 /** What is at a place; never follows a link. ENOTDIR when the path ended in a slash and it is no directory. */
@@ -208,18 +208,26 @@ function insertOpened(descriptors: DescriptorTable, opened: Descriptor): number 
 export function openAt(
   directory: DirectoryDescriptor,
   path: string,
-  follow: boolean,
+  lastLink: LastLink,
   request: OpenRequest,
 ): Descriptor {
   const { openFlags, rights, inheriting, flags } = request;
-  const creates = (openFlags & (OPEN_FLAG.create | OPEN_FLAG.truncate)) !== 0;
-  const exclusive = (openFlags & OPEN_FLAG.create) !== 0 && (openFlags & OPEN_FLAG.exclusive) !== 0;
-  return withPlace(directory, path, follow && !exclusive, (place) => {
-    if (creates || (rights & WRITE_RIGHTS) !== 0n) {
+  const creates = (openFlags & OPEN_FLAG.create) !== 0;
+  const wantsDirectory = (openFlags & OPEN_FLAG.directory) !== 0;
+  if (creates && wantsDirectory) {
+    throw new WasiError(ERRNO.EINVAL);
+  }
+  // No open makes a directory, and Linux says so before it follows a link.
+  const asEntry = creates && ((openFlags & OPEN_FLAG.exclusive) !== 0 || path.endsWith('/'));
+  return withPlace(directory, path, asEntry ? 'entry' : lastLink, (place) => {
+    if (creates && place.mustBeDirectory) {
+      const there = place.name === '.' || place.name === '..';
+      throw new WasiError(there && (openFlags & OPEN_FLAG.exclusive) !== 0 ? ERRNO.EEXIST : ERRNO.EISDIR);
+    }
+    if (creates || (openFlags & OPEN_FLAG.truncate) !== 0 || (rights & WRITE_RIGHTS) !== 0n) {
       writableUnlessDirectory(directory, place);
     }
-    const wantsDirectory = (openFlags & OPEN_FLAG.directory) !== 0 || place.mustBeDirectory;
-    const host = openSync(place.hostPath, wantsDirectory ? directoryFlags(openFlags) : fileFlags(request), 0o666);
+    const host = openSync(place.hostPath, kindFlags(request, place) | creationFlags(openFlags), 0o666);
     const stats = fstatSync(host);
     const common = { preopen: directory.preopen, path: place.path, host, rights, inheriting, flags };
     if (stats.isFile()) {
@@ -233,21 +241,20 @@ export function openAt(
   });
 }
 
-function fileFlags({ openFlags, rights, flags }: OpenRequest): number {
+/** What is asked for as a directory is opened for reading, whatever the rights are. */
+function kindFlags({ openFlags, rights, flags }: OpenRequest, { mustBeDirectory }: Place): number {
+  if ((openFlags & OPEN_FLAG.directory) !== 0) {
+    return constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
+  }
+  return hostFlags(rights, flags) | (mustBeDirectory ? constants.O_DIRECTORY : 0);
+}
+
+function creationFlags(openFlags: number): number {
   return (
-    hostFlags(rights, flags) |
     ((openFlags & OPEN_FLAG.create) === 0 ? 0 : constants.O_CREAT) |
     ((openFlags & OPEN_FLAG.exclusive) === 0 ? 0 : constants.O_EXCL) |
     ((openFlags & OPEN_FLAG.truncate) === 0 ? 0 : constants.O_TRUNC)
   );
-}
-
-/** A directory is opened for reading, whatever rights were asked for. */
-function directoryFlags(openFlags: number): number {
-  if ((openFlags & OPEN_FLAG.create) !== 0) {
-    throw new WasiError(ERRNO.EINVAL);
-  }
-  return constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 }
 
 /** Asking for all rights is usual for a directory, so only a file in a read-only preopen is refused. */

@@ -21,14 +21,25 @@ export interface OpenDirectory {
   readonly path: string;
 }
 
+/**
+ * What becomes of the last component of a path, if it is a link. `follow`: goes where it leads. `keep`: the link itself is meant,
+ * but with a slash behind it what it leads to. `entry`: the entry of the directory is meant, to be made, moved or deleted, and
+ * never what it leads to.
+ */
+export type LastLink = 'follow' | 'keep' | 'entry';
+
 /** Where a path leads: a name in an open directory. The name is one component, or `.` for the directory itself. */
 export interface Place {
-  /** What `node:fs` takes; its last component must not be followed if it is a link. Valid inside `withPlace` only. */
+  /**
+   * What `node:fs` takes; its last component must not be followed if it is a link. Valid inside `withPlace` only. Of an `entry` it
+   * ends as the guest's path does, in a slash, `.` or `..`: the calls that take an entry never follow it, and each has its own
+   * answer to such ends, which the kernel knows best.
+   */
   readonly hostPath: string;
   readonly name: string;
   /** Relative to the preopen, without `.`, `..` and links. */
   readonly path: string;
-  /** The path ended in a slash. */
+  /** The path ended in a slash, or in `.` or `..`. */
   readonly mustBeDirectory: boolean;
 }
 
@@ -43,13 +54,13 @@ export function openHostDirectory(path: string): number {
 }
 
 /**
- * Walks to the place a path names and calls `use` with it. With `follow`, a link at the end is followed too.
- * Throws ENOENT for an empty path or a missing directory on the way, ENOTCAPABLE when the path leads outside, ELOOP.
+ * Walks to the place a path names and calls `use` with it. Throws ENOENT for an empty path or a missing directory on the way,
+ * ENOTCAPABLE when the path leads outside, ELOOP.
  */
 export function withPlace<Result>(
   start: OpenDirectory,
   path: string,
-  follow: boolean,
+  lastLink: LastLink,
   use: (place: Place) => Result,
 ): Result {
   if (path === '') {
@@ -57,7 +68,7 @@ export function withPlace<Result>(
   }
   const opened: OpenDirectory[] = [];
   try {
-    return use(walk(start, path, follow, opened));
+    return use(walk(start, path, lastLink, opened));
   } finally {
     for (const directory of opened) {
       closeSync(directory.host);
@@ -65,48 +76,61 @@ export function withPlace<Result>(
   }
 }
 
-function walk(start: OpenDirectory, path: string, follow: boolean, opened: OpenDirectory[]): Place {
+function walk(start: OpenDirectory, path: string, lastLink: LastLink, opened: OpenDirectory[]): Place {
   const pending = components(path);
-  let mustBeDirectory = /\/\.?$/u.test(path);
+  let slash = path.endsWith('/');
   let links = 0;
   for (;;) {
     const top = opened.at(-1) ?? start;
-    const name = pending.shift();
-    if (name === undefined) {
-      return { hostPath: `${hostPathOf(top.host)}/.`, name: '.', path: top.path, mustBeDirectory: true };
-    }
+    const name = pending.shift() ?? '.';
+    const last = pending.length === 0;
+    const hostPath = `${hostPathOf(top.host)}/${name}`;
     if (name === '..') {
       const left = opened.pop();
       if (left === undefined) {
         throw new WasiError(ERRNO.ENOTCAPABLE);
       }
+      if (last && lastLink === 'entry') {
+        opened.push(left);
+        return { hostPath, name, path: top.path, mustBeDirectory: true };
+      }
       closeSync(left.host);
+      // A path that ends here means the directory that is on top now.
+      if (last) {
+        pending.push('.');
+      }
       continue;
     }
-    const hostPath = `${hostPathOf(top.host)}/${name}`;
-    const last = pending.length === 0;
-    const target = last && !follow && !mustBeDirectory ? undefined : readLink(hostPath, last);
+    if (name === '.') {
+      if (last) {
+        return { hostPath, name, path: top.path, mustBeDirectory: true };
+      }
+      continue;
+    }
+    const target =
+      last && (lastLink === 'entry' || (lastLink === 'keep' && !slash)) ? undefined : readLink(hostPath, last);
     if (target !== undefined) {
       links += 1;
       if (links > MAX_LINKS) {
         throw new WasiError(ERRNO.ELOOP);
       }
       pending.unshift(...components(target));
-      mustBeDirectory ||= last && target.endsWith('/');
+      slash ||= last && target.endsWith('/');
     } else if (last) {
-      return { hostPath, name, path: join(top.path, name), mustBeDirectory };
+      const end = slash && lastLink === 'entry' ? '/' : '';
+      return { hostPath: hostPath + end, name, path: join(top.path, name), mustBeDirectory: slash };
     } else {
       opened.push({ host: openHostDirectory(hostPath), path: join(top.path, name) });
     }
   }
 }
 
-/** The parts of a path that mean something. An absolute one is refused: everything is relative to some directory. */
+/** The names of a path. An absolute one is refused: everything is relative to some directory. */
 function components(path: string): string[] {
   if (path.startsWith('/')) {
     throw new WasiError(ERRNO.ENOTCAPABLE);
   }
-  return path.split('/').filter((part) => part !== '' && part !== '.');
+  return path.split('/').filter((part) => part !== '');
 }
 
 /** Where a link leads; undefined when it is none, or when there is nothing and `mayMiss`. */

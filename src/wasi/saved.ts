@@ -78,7 +78,7 @@ function statPlace(preopen: Preopen, path: string): BigIntStats | undefined {
   try {
     root = openPreopen(preopen);
     const start = { host: root, path: '' };
-    return withPlace(start, path === '' ? '.' : path, false, (place) => lstatSync(place.hostPath, { bigint: true }));
+    return withPlace(start, path === '' ? '.' : path, 'keep', (place) => lstatSync(place.hostPath, { bigint: true }));
   } catch (error) {
     if (errnoOf(error) === undefined) {
       throw error;
@@ -152,13 +152,13 @@ function reopen(
       host =
         entry.path === ''
           ? openPreopen(preopen)
-          : withPlace({ host: root, path: '' }, entry.path, false, (place) => openHostDirectory(place.hostPath));
+          : withPlace({ host: root, path: '' }, entry.path, 'keep', (place) => openHostDirectory(place.hostPath));
     } else {
       if (preopen.readOnly === true && (rights & WRITE_RIGHTS) !== 0n) {
         throw new Error('the directory is read only on this host');
       }
       const flags = hostFlags(rights, entry.flags);
-      host = withPlace({ host: root, path: '' }, entry.path, false, (place) => openSync(place.hostPath, flags));
+      host = withPlace({ host: root, path: '' }, entry.path, 'keep', (place) => openSync(place.hostPath, flags));
       if (!fstatSync(host).isFile()) {
         throw new Error('it is no file');
       }
