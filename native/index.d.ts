@@ -30,6 +30,21 @@ export function wakeSignal(fd: number): number;
 export function wakeClear(fd: number): number;
 
 /**
+ * Sets when a file was read and changed last: whole seconds from 1970 on, and nanoseconds, which are -1 to leave that time as it is and -2
+ * for now. Without `follow` a link at the end of the path is what is changed.
+ */
+export function fileSetTimes(
+  path: string,
+  follow: boolean,
+  accessed: number,
+  accessedNanoseconds: number,
+  modified: number,
+  modifiedNanoseconds: number,
+): number;
+/** Reserves space for a part of a file, which grows when it is shorter. `-EOPNOTSUPP`: the file system reserves nothing. */
+export function fileAllocate(fd: number, offset: number, length: number): number;
+
+/**
  * Lets the calling thread, when it wakes up, have a core before the slice of another has ended: it asks for the same share of it in smaller
  * parts. Kernels before 6.12 take no notice.
  */

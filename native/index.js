@@ -29,6 +29,8 @@ export const {
   wakeCreate,
   wakeSignal,
   wakeClear,
+  fileSetTimes,
+  fileAllocate,
   shortenSlices,
   readBatch,
   writeBatch,

@@ -23,6 +23,7 @@ mod bind;
 pub mod deadline;
 pub mod errno;
 pub mod fast_path;
+pub mod file;
 pub mod interrupt;
 pub mod memory;
 pub mod points;

@@ -1,3 +1,5 @@
+import { errnoName } from '../native.ts';
+
 /** Error numbers of WASI preview1, by their POSIX names. */
 export const ERRNO = {
   SUCCESS: 0,
@@ -101,7 +103,16 @@ export function errnoOf(error: unknown): Errno | undefined {
     return undefined;
   }
   const code = error.code;
-  return typeof code === 'string' && isErrnoName(code) ? ERRNO[code] : ERRNO.EIO;
+  return typeof code === 'string' ? errnoOfName(code) : ERRNO.EIO;
+}
+
+/** The WASI error number for one of Linux of either sign, as the addon gives it. */
+export function errnoOfLinux(linux: number): Errno {
+  return errnoOfName(errnoName(linux));
+}
+
+function errnoOfName(name: string): Errno {
+  return isErrnoName(name) ? ERRNO[name] : ERRNO.EIO;
 }
 
 function isErrnoName(code: string): code is keyof typeof ERRNO {

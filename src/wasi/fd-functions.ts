@@ -162,8 +162,7 @@ export function descriptorFunctions(
           return ERRNO.EBADF;
         }
         mustBeWritable(descriptor.preopen);
-        const times = timesOf(accessed, modified, flags);
-        setFileTimes(descriptor.host, times.accessed, times.modified);
+        setFileTimes(hostPathOf(descriptor.host), true, timesOf(accessed, modified, flags));
         return undefined;
       },
     ),

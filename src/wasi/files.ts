@@ -1,4 +1,4 @@
-/** Open files: reading, writing, positions, sizes, times. Every call on `node:fs` may throw what `errnoOf` understands. */
+/** Open files: reading, writing, positions, sizes, times. Every call on `node:fs` or of the addon may throw what `errnoOf` understands. */
 import {
   type BigIntStats,
   closeSync,
@@ -7,13 +7,13 @@ import {
   fstatSync,
   fsyncSync,
   ftruncateSync,
-  futimesSync,
   openSync,
   readSync,
   writeSync,
 } from 'node:fs';
+import { ERRNO as LINUX, native } from '../native.ts';
 import type { FileDescriptor, Preopen } from './descriptors.ts';
-import { ERRNO, WasiError } from './errno.ts';
+import { ERRNO, errnoOfLinux, WasiError } from './errno.ts';
 import { FD_FLAG, FILE_TYPE, READ_RIGHTS, WRITE_RIGHTS } from './rights.ts';
 
 /** `node:fs` takes at most 2 GiB at once; more is a short read or write. */
@@ -120,11 +120,30 @@ export function resizeFile(file: FileDescriptor, size: bigint): void {
   ftruncateSync(file.host, exact(size));
 }
 
-/** Makes sure that the file is at least `offset + length` long. */
+/**
+ * Reserves the space of a part of the file, which is at least as long as that afterwards. Where the file system reserves nothing
+ * it only becomes as long, and a write may still find no room. EINVAL for a part without a byte, as `posix_fallocate` has it.
+ */
 export function allocateFile(file: FileDescriptor, offset: bigint, length: bigint): void {
-  const end = exact(BigInt.asUintN(64, offset) + BigInt.asUintN(64, length));
-  if (fstatSync(file.host).size < end) {
-    ftruncateSync(file.host, end);
+  const [from, size] = [exact(BigInt.asUintN(64, offset)), exact(BigInt.asUintN(64, length))];
+  const end = exact(BigInt(from) + BigInt(size));
+  if (size === 0) {
+    throw new WasiError(ERRNO.EINVAL);
+  }
+  const result = native.fileAllocate(file.host, from, size);
+  if (result === -LINUX.EOPNOTSUPP) {
+    if (fstatSync(file.host).size < end) {
+      ftruncateSync(file.host, end);
+    }
+  } else {
+    check(result);
+  }
+}
+
+/** Throws the error that a result of the addon is. */
+function check(result: number): void {
+  if (result < 0) {
+    throw new WasiError(errnoOfLinux(result));
   }
 }
 
@@ -152,14 +171,27 @@ export function reopenFlags(file: FileDescriptor, flags: number): FileDescriptor
   return { ...file, host, flags };
 }
 
-/** Sets times in nanoseconds; undefined leaves one as it is. Resolution: that of a double of seconds, about 1 µs. */
-export function setFileTimes(host: number, accessed: bigint | undefined, modified: bigint | undefined): void {
-  const now = fstatSync(host, { bigint: true });
-  futimesSync(host, seconds(accessed ?? now.atimeNs), seconds(modified ?? now.mtimeNs));
+/** What becomes of one of a file's times; a number is nanoseconds since 1970. */
+export type NewTime = bigint | 'keep' | 'now';
+
+export interface NewTimes {
+  readonly accessed: NewTime;
+  readonly modified: NewTime;
 }
 
-export function seconds(nanoseconds: bigint): number {
-  return Number(nanoseconds) / 1e9;
+/** Sets times to the nanosecond. With `follow` a link at the end of the path is followed. */
+export function setFileTimes(path: string, follow: boolean, { accessed, modified }: NewTimes): void {
+  check(native.fileSetTimes(path, follow, ...parts(accessed), ...parts(modified)));
+}
+
+const SECOND = 1_000_000_000n;
+
+/** A time as the addon takes it: seconds and nanoseconds. */
+function parts(time: NewTime): [seconds: number, nanoseconds: number] {
+  if (time === 'keep') {
+    return [0, -1];
+  }
+  return time === 'now' ? [0, -2] : [Number(time / SECOND), Number(time % SECOND)];
 }
 
 /** WASI's number for the type of a file. */

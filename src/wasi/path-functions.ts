@@ -6,7 +6,6 @@ import {
   fstatSync,
   linkSync,
   lstatSync,
-  lutimesSync,
   mkdirSync,
   openSync,
   readlinkSync,
@@ -19,7 +18,7 @@ import type { HostCallContext, HostFunction } from '../engine/engine.ts';
 import { defineFunction } from './define.ts';
 import type { Descriptor, DescriptorTable, DirectoryDescriptor } from './descriptors.ts';
 import { ERRNO, type Errno, WasiError } from './errno.ts';
-import { hostFlags, mustBeWritable, seconds } from './files.ts';
+import { hostFlags, mustBeWritable, setFileTimes } from './files.ts';
 import type { GuestMemory } from './memory.ts';
 import { type LastLink, type Place, withPlace } from './paths.ts';
 import { ALL_FD_FLAGS, ALL_RIGHTS, LOOKUP_FOLLOW, OPEN_FLAG, WRITE_RIGHTS } from './rights.ts';
@@ -84,8 +83,8 @@ export function pathFunctions(
         const times = timesOf(accessed, modified, flags);
         withPlace(directory, memory.text(path, length), lastLinkOf(lookup), (place) => {
           mustBeWritable(directory.preopen);
-          const now = existing(place);
-          lutimesSync(place.hostPath, seconds(times.accessed ?? now.atimeNs), seconds(times.modified ?? now.mtimeNs));
+          existing(place);
+          setFileTimes(place.hostPath, false, times);
         });
         return undefined;
       },

@@ -1,6 +1,6 @@
 import type { BigIntStats } from 'node:fs';
 import { ERRNO, WasiError } from './errno.ts';
-import { fileType } from './files.ts';
+import { fileType, type NewTime, type NewTimes } from './files.ts';
 import type { GuestMemory } from './memory.ts';
 
 const TIME_FLAG = { accessed: 1, accessedNow: 2, modified: 4, modifiedNow: 8 } as const;
@@ -19,20 +19,16 @@ export function putFilestat(memory: GuestMemory, pointer: number, stats: BigIntS
   memory.setU64(at + 56, stats.ctimeNs);
 }
 
-/** The times that `fstflags` ask to be set, in nanoseconds; undefined for one to leave. EINVAL for a contradiction. */
-export function timesOf(
-  accessed: bigint,
-  modified: bigint,
-  flags: number,
-): { readonly accessed: bigint | undefined; readonly modified: bigint | undefined } {
-  const one = (value: bigint, given: number, now: number): bigint | undefined => {
+/** What `fstflags` ask for. EINVAL for a contradiction. */
+export function timesOf(accessed: bigint, modified: bigint, flags: number): NewTimes {
+  const one = (value: bigint, given: number, now: number): NewTime => {
     if ((flags & given) !== 0 && (flags & now) !== 0) {
       throw new WasiError(ERRNO.EINVAL);
     }
     if ((flags & now) !== 0) {
-      return BigInt(Date.now()) * 1_000_000n;
+      return 'now';
     }
-    return (flags & given) === 0 ? undefined : BigInt.asUintN(64, value);
+    return (flags & given) === 0 ? 'keep' : BigInt.asUintN(64, value);
   };
   return {
     accessed: one(accessed, TIME_FLAG.accessed, TIME_FLAG.accessedNow),

@@ -9,6 +9,7 @@
 mod args;
 mod batch;
 mod fast_path;
+mod file;
 mod points;
 mod snapshot;
 mod socket;

@@ -3,6 +3,7 @@
 
 mod batch;
 mod fast_path;
+mod file;
 mod interrupt;
 mod points;
 mod poll;

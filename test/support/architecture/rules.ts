@@ -26,7 +26,7 @@ export const LAYERS = [
 
 /** The loader of the addon, the one thing outside `src` that `src` imports, and who may. */
 const ADDON = 'native/index.js';
-const ADDON_USERS = new Set(['native.ts', 'wasi-sock', 'engine', 'gateway', 'guest']);
+const ADDON_USERS = new Set(['native.ts', 'wasi', 'wasi-sock', 'engine', 'gateway', 'guest']);
 
 /** Globals that reach a clock, randomness, the system or another thread. */
 const IMPURE = new Set(
