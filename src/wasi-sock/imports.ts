@@ -27,6 +27,8 @@ export interface SocketDescriptors {
   get(fd: number): SocketHandle | undefined;
   /** True when the number is open, whatever it is: tells ENOTSOCK from EBADF. */
   has(fd: number): boolean;
+  /** 0 while there is a number for one more descriptor, else a negative WASI errno. */
+  room(): number;
   /** The number of a new socket, which is not blocking when its handle says so, or a negative WASI errno. */
   insert(handle: SocketHandle): number;
 }
@@ -64,7 +66,7 @@ interface Scope {
 type Functions = Readonly<Record<string, HostFunction>>;
 
 function connectionFunctions(scope: Scope): Functions {
-  const { context, table, socket } = scope;
+  const { context, table, descriptors, socket } = scope;
   return {
     sock_open: socketFunction<[number, number, number, number]>(
       context,
@@ -85,6 +87,9 @@ function connectionFunctions(scope: Scope): Functions {
     sock_accept: socketFunction<[number, number, number]>(context, '(ii*)i', (memory, fd, flags, out) => {
       memory.setU32(out, 0);
       const listener = socket(fd);
+      // Before it is taken from the queue: it could not be put back there.
+      const room = descriptors.room();
+      if (room < 0) return room;
       let accepted: SocketHandle | number = -WASI.EAGAIN;
       const result = issue(context, table, listener, 'receive', (ms) => {
         accepted = table.accept(listener, ms);

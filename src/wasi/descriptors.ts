@@ -97,14 +97,19 @@ export class DescriptorTable {
     throw new WasiError(ERRNO.ENOTDIR);
   }
 
+  /** EMFILE when there is no number left: for a call that is not to begin then, since what it does cannot be taken back. */
+  mustHaveRoom(): void {
+    if (this.#entries.size >= MAX_DESCRIPTORS) {
+      throw new WasiError(ERRNO.EMFILE);
+    }
+  }
+
   /** Returns the new number. EMFILE when there are too many. */
   insert(descriptor: Descriptor): number {
+    this.mustHaveRoom();
     let fd = this.#lowestFree;
     while (this.#entries.has(fd)) {
       fd += 1;
-    }
-    if (fd >= MAX_DESCRIPTORS) {
-      throw new WasiError(ERRNO.EMFILE);
     }
     this.#entries.set(fd, descriptor);
     this.#lowestFree = fd + 1;

@@ -144,16 +144,28 @@ function socketDescriptors(descriptors: DescriptorTable): SocketDescriptors {
       return found?.kind === 'socket' ? found.handle : undefined;
     },
     has: (fd) => descriptors.find(fd) !== undefined,
+    room: () =>
+      tried(() => {
+        descriptors.mustHaveRoom();
+        return 0;
+      }),
     insert: (handle) => {
       const flags = handle.nonBlocking ? FD_FLAG.nonblock : 0;
-      try {
-        return descriptors.insert({ kind: 'socket', handle, flags, rights: ALL_RIGHTS, inheriting: ALL_RIGHTS });
-      } catch (error) {
-        if (error instanceof WasiError) {
-          return -error.errno;
-        }
-        throw error;
-      }
+      return tried(() =>
+        descriptors.insert({ kind: 'socket', handle, flags, rights: ALL_RIGHTS, inheriting: ALL_RIGHTS }),
+      );
     },
   };
+}
+
+/** A result that is not negative, or a negative WASI errno. */
+function tried(attempt: () => number): number {
+  try {
+    return attempt();
+  } catch (error) {
+    if (error instanceof WasiError) {
+      return -error.errno;
+    }
+    throw error;
+  }
 }

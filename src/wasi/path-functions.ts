@@ -58,9 +58,10 @@ export function pathFunctions(
         if ((flags & ~ALL_FD_FLAGS) !== 0 || openFlags >>> 0 > 15) {
           return ERRNO.EINVAL;
         }
+        descriptors.mustHaveRoom();
         const request = { openFlags, rights: rights & ALL_RIGHTS, inheriting: inheriting & ALL_RIGHTS, flags };
         const opened = openAt(directory, memory.text(path, length), lastLinkOf(lookup), request);
-        memory.setU32(out, insertOpened(descriptors, opened));
+        memory.setU32(out, descriptors.insert(opened));
         return undefined;
       },
     ),
@@ -186,18 +187,6 @@ function existing(place: Place): BigIntStats {
     throw new WasiError(ERRNO.ENOTDIR);
   }
   return stats;
-}
-
-/** Inserts a fresh descriptor, closing it again when there is no number left. */
-function insertOpened(descriptors: DescriptorTable, opened: Descriptor): number {
-  try {
-    return descriptors.insert(opened);
-  } catch (error) {
-    if (opened.kind === 'file' || opened.kind === 'directory') {
-      closeSync(opened.host);
-    }
-    throw error;
-  }
 }
 
 /**

@@ -51,3 +51,24 @@ test('a name longer than any is of nobody', () => {
   p.memory.fill(97, 1000, 60_000);
   assert.equal(p.call('sock_addr_resolve', 1000, 0, 0, 100, 1, 8), WASI.ENOENT);
 });
+
+test('a connection that there is no descriptor for stays in the queue', () => {
+  using g = guest();
+  const p = new Program(g);
+  const fd = p.open(1);
+  assert.equal(p.call('sock_listen', fd, 8), 0);
+  p.call('sock_addr_local', fd, 100);
+  const listener = p.descriptors[fd];
+  assert.ok(listener !== undefined && listener !== 'file');
+  g.table.setNonBlocking(listener, true);
+  p.limit = p.descriptors.length;
+  assert.equal(p.call('sock_accept', fd, 0, 8), WASI.EMFILE, 'even when nobody waits, as in Linux');
+  using peer = new Peer().connect(at(g.address, p.view.getUint16(108, true)));
+  assert.equal(p.call('sock_accept', fd, 0, 8), WASI.EMFILE);
+  p.limit += 1;
+  assert.equal(p.call('sock_accept', fd, 0, 8), 0);
+  peer.send(Uint8Array.of(7));
+  p.putVector(300, 400, 4);
+  assert.equal(p.call('sock_recv', p.u32(8), 300, 1, 0, 8, 12), 0);
+  assert.deepEqual([p.u32(8), p.memory[400]], [1, 7]);
+});

@@ -26,6 +26,7 @@ export class Program {
         return found === 'file' ? undefined : found;
       },
       has: (fd: number) => this.descriptors[fd] !== undefined,
+      room: () => (this.descriptors.length < this.limit ? 0 : -WASI.EMFILE),
       insert: (handle: SocketHandle) =>
         this.descriptors.length < this.limit ? this.descriptors.push(handle) - 1 : -WASI.EMFILE,
     };

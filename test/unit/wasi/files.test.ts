@@ -6,6 +6,7 @@ import process from 'node:process';
 import { test } from 'node:test';
 import { decode, encode } from 'cborg';
 import { ERRNO } from '../../../src/wasi/errno.ts';
+import { MAX_DESCRIPTORS } from '../../../src/wasi/descriptors.ts';
 import type { SavedWasi } from '../../../src/wasi/saved.ts';
 import { Bench, temporaryDirectory } from './support.ts';
 
@@ -310,4 +311,24 @@ test('a file that was deleted or renamed cannot move', () => {
   bench.wasi.save();
   bench.call('path_rename', 3, ...bench.put('file'), 3, ...bench.put('renamed'));
   assert.throws(() => bench.wasi.save(), { code: 'KEDGE_FILE_DELETED' });
+});
+
+test('an open that there is no descriptor for makes no file', () => {
+  using directory = temporaryDirectory();
+  writeFileSync(join(directory.path, 'file'), 'kept');
+  using bench = new Bench({ preopens: [{ guestPath: '/d', hostPath: directory.path }] });
+  const saved = bench.wasi.save();
+  const [stream] = saved.descriptors;
+  assert.ok(stream !== undefined);
+  const descriptors = Array.from({ length: MAX_DESCRIPTORS }, (_, fd) => saved.descriptors[fd] ?? { ...stream, fd });
+  using full = new Bench({
+    saved: { ...saved, descriptors },
+    preopens: [{ guestPath: '/d', hostPath: directory.path }],
+  });
+  assert.equal(full.open('new', { flags: CREATE, rights: BOTH }), -ERRNO.EMFILE);
+  assert.equal(full.open('file', { flags: TRUNCATE, rights: BOTH }), -ERRNO.EMFILE);
+  assert.deepEqual(readdirSync(directory.path), ['file']);
+  assert.equal(readFileSync(join(directory.path, 'file'), 'utf8'), 'kept');
+  assert.equal(full.call('fd_close', 2), 0);
+  assert.equal(full.open('new', { flags: CREATE, rights: BOTH }), 2);
 });
