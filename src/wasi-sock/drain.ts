@@ -13,6 +13,7 @@ import type { SocketAddress } from './address.ts';
 import type { SocketCore } from './core.ts';
 import type { TcpSocket } from './handle.ts';
 import type { TcpStream } from './stream.ts';
+import { pardon } from './linger.ts';
 import { acceptedStream, noteConnect } from './tcp.ts';
 import { drain as drainUdp } from './udp.ts';
 
@@ -61,6 +62,7 @@ export function thawAll(core: SocketCore): void {
   // The guest's own SO_LINGER is never the kernel's: `linger.ts` acts on it at the guest's close.
   for (const fd of tcpFds(core)) core.native.sockSetLinger(fd, false, 0);
   core.frozen = false;
+  pardon(core, core.host.now());
   core.progress();
 }
 

@@ -21,12 +21,21 @@ import type { SocketHost } from './core.ts';
 import { WASI } from './errno.ts';
 import type { WasiErrno } from './errno.ts';
 import type { Datagram, SocketHandle, TcpState } from './handle.ts';
+import { lingeringOf } from './linger.ts';
 import { applyOptions, defaultOptions, setKernelReuse } from './options.ts';
 import type { GuestOptions, IntOptionName } from './options.ts';
 import { INTERRUPTED, bindError, connectError, openError } from './restore-errors.ts';
 import { formatSaved, indexFlows } from './save.ts';
 import type { FlowReport, Flows } from './save.ts';
-import type { SavedAddress, SavedOptions, SavedSocket, SavedSockets, SavedStream, SavedTcpState } from './saved.ts';
+import type {
+  SavedAddress,
+  SavedLingering,
+  SavedOptions,
+  SavedSocket,
+  SavedSockets,
+  SavedStream,
+  SavedTcpState,
+} from './saved.ts';
 import { TcpStream } from './stream.ts';
 import { StreamBuffer } from './tail.ts';
 
@@ -85,7 +94,7 @@ class Restoring {
     core.frozen = true;
     core.nextId = saved.nextId;
     for (const socket of saved.sockets) core.sockets.set(socket.id, this.#socket(socket));
-    for (const { stream, doomed } of saved.lingering) this.#lingering(stream, doomed);
+    for (const lingering of saved.lingering) this.#lingering(lingering);
     this.#listen();
     this.#connect(timeoutMs);
     return core;
@@ -199,12 +208,13 @@ class Restoring {
     this.#connects.push({ fd, local, remote, awaited: true });
   }
 
-  #lingering(saved: SavedStream, doomed: boolean): void {
+  #lingering({ stream: saved, doomed, idle }: SavedLingering): void {
     const flow = this.#flows?.get(connectionKey(live(saved.local), live(saved.remote)));
     // With its FIN acknowledged there is nothing left for a socket to do: the gateway sees to the peer's.
     if (flow === undefined || (flow.finAcked && !doomed)) return;
     const stream = this.#stream(saved, defaultOptions());
-    if (stream.link.name === 'alive') this.#core.lingering.add({ stream, finAckedAt: undefined, doomed });
+    if (stream.link.name === 'alive')
+      this.#core.lingering.add(lingeringOf(stream, doomed, idle, this.#core.host.now()));
   }
 
   #open(transport: 'tcp' | 'udp', options: GuestOptions): SocketFd {

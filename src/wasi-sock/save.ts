@@ -41,11 +41,12 @@ export function saveAll(core: SocketCore, exported: readonly FlowReport[]): Save
     guestAddress: core.host.guestAddress,
     nextId: core.nextId,
     sockets: [...core.sockets.values()].flatMap((socket) => saveSocket(socket, flows)),
-    lingering: [...core.lingering].flatMap(({ stream, doomed }) => {
+    lingering: [...core.lingering].flatMap(({ stream, doomed, ackedAt }) => {
       const saved = saveStream(stream, flows);
       // With its FIN acknowledged there is nothing left for a socket to do: the gateway sees to the peer's.
       const over = saved.link !== 'open' || (!doomed && outgoingDone(stream, flows));
-      return over ? [] : [{ stream: saved, doomed }];
+      const idle = Math.max(0, Math.floor(core.host.now() - ackedAt));
+      return over ? [] : [{ stream: saved, doomed, idle }];
     }),
   };
 }

@@ -98,8 +98,16 @@ export interface SavedSockets {
   /** Ids of handles from here on are free. */
   readonly nextId: number;
   readonly sockets: readonly SavedSocket[];
-  /** Connections that the guest has closed. `doomed`: it ends with a RST. */
-  readonly lingering: readonly { readonly stream: SavedStream; readonly doomed: boolean }[];
+  /** Connections that the guest has closed. */
+  readonly lingering: readonly SavedLingering[];
+}
+
+export interface SavedLingering {
+  readonly stream: SavedStream;
+  /** It ends with a RST. */
+  readonly doomed: boolean;
+  /** Milliseconds since the peer last acknowledged more. Images from before there was this have none: 0. */
+  readonly idle: number;
 }
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -256,7 +264,11 @@ export function parseSavedSockets(value: unknown): SavedSockets {
     sockets,
     lingering: list(f['lingering'], 'lingering', (entry, what) => {
       const l = fields(entry, what);
-      return { stream: stream(l['stream'], `${what}.stream`), doomed: truth(l['doomed'], `${what}.doomed`) };
+      return {
+        stream: stream(l['stream'], `${what}.stream`),
+        doomed: truth(l['doomed'], `${what}.doomed`),
+        idle: integer(l['idle'] ?? 0, `${what}.idle`),
+      };
     }),
   };
 }

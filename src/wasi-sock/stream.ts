@@ -172,14 +172,20 @@ export class TcpStream {
     return this.link.name === 'alive' ? Math.max(0, this.#native.sockOutQueue(this.link.fd)) : 0;
   }
 
+  /** How far the peer is known to have the guest's bytes. */
+  acknowledged(): number {
+    const link = this.link;
+    const queued = link.name === 'alive' ? this.#native.sockOutQueue(link.fd) : -1;
+    if (link.name !== 'alive' || queued < 0) return this.tail.start;
+    // One is the FIN.
+    const bytes = this.outgoing === 'closed' ? Math.max(0, queued - 1) : queued;
+    return Math.max(this.tail.start, link.given - bytes);
+  }
+
   /** Forgets the part of the tail that the peer is known to have. */
   trimAcknowledged(): void {
-    const link = this.link;
-    if (link.name !== 'alive') return;
-    const queued = this.#native.sockOutQueue(link.fd);
-    if (queued < 0) return;
-    const bytes = this.outgoing === 'closed' ? Math.max(0, queued - 1) : queued;
-    this.tail.trim(Math.max(this.tail.start, link.given - bytes));
+    if (this.link.name !== 'alive') return;
+    this.tail.trim(this.acknowledged());
     // The next look costs a system call: it is taken when the tail has doubled, so that looks are rare.
     this.#trimAt = Math.max(FIRST_TRIM, this.tail.length * 2);
   }

@@ -18,7 +18,7 @@ import type { DrainReport } from './drain.ts';
 import { WASI, resultOf } from './errno.ts';
 import { kernelFd } from './handle.ts';
 import type { SocketHandle, TcpSocket, UdpSocket } from './handle.ts';
-import { progressLingering } from './linger.ts';
+import { pardon, progressLingering } from './linger.ts';
 import { defaultOptions, getIntOption, inheritedOptions, setIntOption } from './options.ts';
 import type { IntOptionName, Linger } from './options.ts';
 import { poll } from './poll.ts';
@@ -237,6 +237,7 @@ export class SocketTable {
   /** The move was committed: what the peer has not acknowledged is written, as much as the sockets take now. */
   release(): void {
     this.#core.frozen = false;
+    pardon(this.#core, this.#core.host.now());
     // What ends with a RST must not send its FIN before.
     progressLingering(this.#core, this.#core.host.now());
     for (const stream of streams(this.#core)) if (stream.hasBacklog) this.#core.pump(stream);

@@ -2,9 +2,11 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { TCP_STATE, native } from '../../../src/native.ts';
 import type { SocketFd } from '../../../src/native.ts';
-import { FIN_WAIT_TIMEOUT } from '../../../src/wasi-sock/linger.ts';
+import { FIN_WAIT_TIMEOUT, STALL_TIMEOUT } from '../../../src/wasi-sock/linger.ts';
+import { parseSavedSockets } from '../../../src/wasi-sock/saved.ts';
 import { SHUT } from '../../../src/wasi-sock/tcp.ts';
-import { Peer, at, guest, listener, ok, openFds, pattern, streamOf, text, until } from './support.ts';
+import { move } from './moving.ts';
+import { Peer, at, flow, guest, listener, ok, openFds, pattern, streamOf, text, until } from './support.ts';
 import type { Guest } from './support.ts';
 
 const ECONNRESET = -104;
@@ -131,4 +133,104 @@ test('at its exit all that the guest holds is closed, and lingers', () => {
   until(() => g.table.sweep() === 0, 'nothing lingers');
   a.peer[Symbol.dispose]();
   b.peer[Symbol.dispose]();
+});
+
+/**
+ * Closes a connection with far more on its way than the peer, which reads nothing, has room for. What the peer has acknowledged is
+ * `acked` from then on: how the kernel squeezes a last byte into a small window is not for a test to time.
+ */
+function closedFull(g: Guest) {
+  const { peer, conn } = connected(g, 4096);
+  g.table.setNonBlocking(conn, true);
+  const data = pattern(0, 8 << 20);
+  for (let n = 1, sent = 0; n > 0; sent += Math.max(0, n)) n = g.table.send(conn, [data.subarray(sent)]);
+  const stream = streamOf(conn);
+  const state = { peer, stream, acked: 1000 };
+  stream.acknowledged = () => state.acked;
+  g.table.close(conn);
+  return state;
+}
+
+test('a peer that acknowledges nothing more is given up', () => {
+  using g = guest();
+  const before = openFds();
+  const state = closedFull(g);
+  using peer = state.peer;
+  assert.equal(g.table.sweep(), 1);
+  g.advance(STALL_TIMEOUT - 2000);
+  assert.equal(g.table.sweep(), 1);
+  state.acked += 1;
+  g.advance(1000);
+  assert.equal(g.table.sweep(), 1);
+  g.advance(STALL_TIMEOUT - 2000);
+  assert.equal(g.table.sweep(), 1);
+  g.advance(2001);
+  assert.equal(g.table.sweep(), 0);
+  assert.equal(peer.readAll(), ECONNRESET);
+  assert.equal(openFds(), before + 2, 'the listener and the socket of the peer');
+});
+
+test('what is acknowledged is counted in bytes, without the FIN', () => {
+  using g = guest();
+  const { peer, conn } = connected(g);
+  using _ = peer;
+  const stream = streamOf(conn);
+  g.table.send(conn, [text('five!')]);
+  until(() => stream.acknowledged() === 5, 'acknowledged');
+  g.table.shutdown(conn, SHUT.WRITE);
+  until(() => native.sockTcpState(stream.fd as SocketFd) === TCP_STATE.FIN_WAIT2, 'the FIN too');
+  assert.equal(stream.acknowledged(), 5);
+});
+
+test('a freeze that is taken back leaves a peer time to answer', () => {
+  using g = guest();
+  using _ = closedFull(g).peer;
+  assert.equal(g.table.sweep(), 1);
+  g.table.drain();
+  g.advance(STALL_TIMEOUT + 1000);
+  g.table.thaw();
+  assert.equal(g.table.sweep(), 1);
+  g.advance(STALL_TIMEOUT / 2);
+  assert.equal(g.table.sweep(), 0);
+});
+
+test('a peer is not given up when it is only that nobody looked', () => {
+  using g = guest();
+  const { peer, conn } = connected(g);
+  using _ = peer;
+  const fd = streamOf(conn).fd as SocketFd;
+  g.table.close(conn);
+  until(() => native.sockTcpState(fd) === TCP_STATE.FIN_WAIT2, 'FIN acknowledged');
+  g.advance(STALL_TIMEOUT + 1000);
+  assert.equal(g.table.sweep(), 1);
+  peer.shutdown();
+  assert.equal(peer.readAll(), 0, 'no RST');
+});
+
+test('the time in which a peer has acknowledged nothing moves with the connection', () => {
+  using g = guest();
+  const { peer, stream } = closedFull(g);
+  using _ = peer;
+  const { port } = stream.local;
+  assert.equal(g.table.sweep(), 1);
+  g.advance(STALL_TIMEOUT / 2);
+  const report = () => [flow(g.address, port, peer, { acked: peer.read.length, received: 0 })];
+  const idle = (): number => {
+    g.table.drain();
+    return g.table.save(report()).lingering[0]?.idle ?? -1;
+  };
+  assert.ok(idle() >= STALL_TIMEOUT / 2);
+  move(g, peer, report(), report);
+  g.advance(1000);
+  assert.ok(idle() >= STALL_TIMEOUT / 2 + 1000);
+});
+
+test('an image from before that time was kept has none', () => {
+  using g = guest();
+  const { peer, stream } = closedFull(g);
+  using _ = peer;
+  g.table.drain();
+  const saved = g.table.save([flow(g.address, stream.local.port, peer, { acked: 1000, received: 0 })]);
+  const old = { ...saved, lingering: saved.lingering.map(({ stream: kept, doomed }) => ({ stream: kept, doomed })) };
+  assert.equal(parseSavedSockets(old).lingering[0]?.idle, 0);
 });
