@@ -9,7 +9,7 @@ import { INTERRUPTED } from '../wasi-sock/errno.ts';
 import { type PollRequest, pollRequest } from '../wasi-sock/poll.ts';
 import { CLOCK, type Clocks } from './clocks.ts';
 import { defineFunction } from './define.ts';
-import type { Descriptor, DescriptorTable } from './descriptors.ts';
+import { type Descriptor, type DescriptorTable, MAX_DESCRIPTORS } from './descriptors.ts';
 import { type Errno, ERRNO, WasiError } from './errno.ts';
 import type { GuestMemory } from './memory.ts';
 import type { Input } from './stdio.ts';
@@ -18,6 +18,8 @@ import type { Waiter } from './waiting.ts';
 const SUBSCRIPTION_SIZE = 48;
 const EVENT_SIZE = 32;
 const EVENT_TYPE = { clock: 0, read: 1, write: 2 } as const;
+/** Each descriptor twice, and as many clocks. Linux too refuses to wait for more than there can be (EINVAL). */
+const MOST_SUBSCRIPTIONS = 4 * MAX_DESCRIPTORS;
 const ABSOLUTE_TIME = 1;
 const HANGUP = 1;
 /** Waits are cut into pieces of at most a day: timeouts of system calls are 32-bit milliseconds. */
@@ -49,7 +51,7 @@ export function pollFunctions(context: HostCallContext, options: PollOptions): R
       context,
       '(**i*)i',
       (memory, ins, outs, count, out) => {
-        if (count === 0) {
+        if (count === 0 || count >>> 0 > MOST_SUBSCRIPTIONS) {
           throw new WasiError(ERRNO.EINVAL);
         }
         memory.bytes(ins, (count >>> 0) * SUBSCRIPTION_SIZE);

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { MAX_DESCRIPTORS } from '../../../src/wasi/descriptors.ts';
 import { ERRNO } from '../../../src/wasi/errno.ts';
 import { INTERRUPTED } from '../../../src/wasi-sock/errno.ts';
 import type { PollRequest } from '../../../src/wasi-sock/poll.ts';
@@ -149,10 +150,11 @@ test('standard input that is a descriptor is waited for', () => {
 test('bad subscriptions', () => {
   using bench = new Bench();
   assert.equal(bench.call('poll_oneoff', INS, OUTS, 0, COUNT), ERRNO.EINVAL);
+  assert.equal(bench.call('poll_oneoff', INS, OUTS, 4 * MAX_DESCRIPTORS + 1, COUNT), ERRNO.EINVAL);
   assert.equal(bench.call('poll_oneoff', 65536 - 47, OUTS, 1, COUNT), ERRNO.EFAULT);
   assert.equal(bench.call('poll_oneoff', INS, 65536 - 31, 1, COUNT), ERRNO.EFAULT);
   assert.equal(bench.call('poll_oneoff', INS, OUTS, 1, 65533), ERRNO.EFAULT);
-  assert.equal(bench.call('poll_oneoff', INS, OUTS, -1, COUNT), ERRNO.EFAULT);
+  assert.equal(bench.call('poll_oneoff', INS, OUTS, 2000, COUNT), ERRNO.EFAULT);
   clock(bench, 0, 1n, 1n, { id: 77, absolute: false });
   assert.equal(bench.call('poll_oneoff', INS, OUTS, 1, COUNT), ERRNO.EINVAL);
   bench.memory[INS + 8] = 9;

@@ -137,6 +137,28 @@ test('a C program with files and directories, moved every few polls', { timeout:
   }
 });
 
+const LONG = `
+#include <stdio.h>
+#include <unistd.h>
+static char bytes[200000];
+int main(void) {
+    for (int i = 0; i < sizeof bytes; i++) bytes[i] = 'a' + i % 26;
+    setvbuf(stdout, NULL, _IOFBF, 100000);
+    fputs("begin ", stdout);
+    fwrite(bytes, 1, sizeof bytes, stdout);
+    puts(" end");
+    fflush(stdout);
+    fprintf(stderr, "%d", (int)write(1, bytes, sizeof bytes));
+    return 0;
+}`;
+
+test('a C program prints more than one call takes', () => {
+  const { output } = run(instrument(compileC(LONG), 'loop-all', 'memory'), {}, never);
+  const bytes = Array.from({ length: 200_000 }, (_, i) => 'abcdefghijklmnopqrstuvwxyz'[i % 26]).join('');
+  assert.ok(output.startsWith(`begin ${bytes} end\n`));
+  assert.ok(output.endsWith('65536'), 'write(2) says how much it was');
+});
+
 const CLOCK = `
 #include <stdio.h>
 #include <time.h>
