@@ -5,11 +5,11 @@ import { ENGINES, type EngineName } from '../../src/engine/engines.ts';
 import { instrument } from '../../src/engine/points/instrument.ts';
 import { createStopSignal } from '../../src/engine/stop.ts';
 import { initialMemories } from '../../src/engine/wasm/initial-memory.ts';
+import { checkHandles } from '../../src/guest/handles-check.ts';
 import { FORMAT_VERSION } from '../../src/image/format.ts';
 import type { Manifest } from '../../src/image/manifest.ts';
 import { applyDelta, collectDelta } from '../../src/image/memory-delta.ts';
 import { decodeImage } from '../../src/image/reader.ts';
-import { parseSavedWasi } from '../../src/image/saved-wasi.ts';
 import { encodeImage, type WholeParts } from '../../src/image/writer.ts';
 import { VERSION } from '../../src/version.ts';
 import type { SavedWasi } from '../../src/wasi/saved.ts';
@@ -117,7 +117,7 @@ export class LocalGuest {
   static async restore(program: LocalProgram, bytes: Uint8Array): Promise<LocalGuest> {
     const image = await decodeImage(bytes);
     const { manifest, memory: delta, frames, call, globals, handles } = image;
-    const guest = new LocalGuest(program, parseSavedWasi((handles as { readonly wasi: unknown }).wasi));
+    const guest = new LocalGuest(program, checkHandles(handles).wasi ?? undefined);
     const { memoryPages } = manifest;
     const memory = guest.instance.growMemory(memoryPages);
     applyDelta(delta, memory, memoryPages);

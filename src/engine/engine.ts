@@ -10,6 +10,7 @@
  * ignored). After `resume`, here or in another instance on another machine, the same call is issued again with the same
  * arguments and with `context.resumed === true`; what it left in `context.pending` is there again.
  */
+import type { ModuleInfo } from './wasm/module.ts';
 
 /** Numeric value types of WebAssembly that can cross the host boundary. */
 export type ValueType = 'i32' | 'i64' | 'f32' | 'f64';
@@ -191,9 +192,10 @@ export interface Instance {
   /**
    * Makes this fresh instance (never started) equal to the captured one; `resume` then continues it.
    * Throws KEDGE_FRAMES_MISMATCH when the state is of another module or encoding, KEDGE_FRAMES_CORRUPT when its frames are none
-   * that this form of the module can have.
+   * that this form of the module can have. With the original module they are held against its calls, too; without it, frames that
+   * do not follow them are found when they enter, by `resume`.
    */
-  restore(state: ComputeState): void;
+  restore(state: ComputeState, original?: ModuleInfo): void;
 }
 
 /** A module ready to be instantiated. Opaque to all but its engine. */

@@ -1,5 +1,6 @@
 /** The outer shape of an image's handles section. The sockets inside are checked by who restores them. */
 import { KedgeError } from '../errors.ts';
+import { decodeCbor } from '../image/cbor.ts';
 import { parseSavedWasi } from '../image/saved-wasi.ts';
 import type { SavedWasi } from '../wasi/saved.ts';
 
@@ -11,8 +12,9 @@ function invalid(what: string): KedgeError {
   return new KedgeError('KEDGE_IMAGE_INVALID', `section handles of the image: ${what}`);
 }
 
-/** Throws KEDGE_IMAGE_INVALID or KEDGE_IMAGE_VERSION. */
-export function checkHandles(value: unknown): CheckedHandles {
+/** Decodes the section's bytes. Throws KEDGE_IMAGE_INVALID or KEDGE_IMAGE_VERSION. */
+export function checkHandles(section: Uint8Array): CheckedHandles {
+  const value = decodeCbor(section, 'handles');
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw invalid('not a record');
   const { version, exited, wasi, sockets } = value as Record<string, unknown>;
   if (version !== 1)

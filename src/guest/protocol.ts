@@ -77,8 +77,8 @@ export type StandingGuest = Omit<SavedGuest, 'memory'> & { readonly memory: Stor
 /** A section that the guest's thread has; `memory` requests give its bytes. */
 export type LentSection = { readonly length: number; readonly digest: Uint8Array };
 
-/** The same with handles as an image gave them: unchecked. */
-export type RestoredGuest = Omit<SavedGuest, 'handles'> & { readonly handles: unknown };
+/** The same with handles as an image has them: for `checkHandles`. */
+export type RestoredGuest = Omit<SavedGuest, 'handles'> & { readonly handles: Uint8Array };
 
 export type Requests = {
   /** Runs the module from its beginning. */

@@ -9,6 +9,7 @@ import { ENGINES, type EngineName } from '../engine/engines.ts';
 import { instrument } from '../engine/points/instrument.ts';
 import { createStopSignal } from '../engine/stop.ts';
 import { KedgeError } from '../errors.ts';
+import { encodeCbor } from '../image/cbor.ts';
 import { failed, native } from '../native.ts';
 import { createAccount } from './descriptors.ts';
 import { createWords } from './protocol.ts';
@@ -90,7 +91,12 @@ function live(start: WorkerStart, before: SavedGuest | undefined): SavedGuest {
     let id = 0;
     if (before === undefined) guest.handle({ id: id++, do: 'start', args: null });
     else {
-      guest.handle({ id: id++, do: 'restore', args: { saved: before, flows: [] } });
+      guest.handle({
+        id: id++,
+        do: 'restore',
+        args: { saved: { ...before, handles: encodeCbor(before.handles, 'handles') }, flows: [] },
+      });
+      if (last?.kind !== 'reply') throw failure(last);
       guest.handle({ id: id++, do: 'release', args: null });
     }
     if (last?.kind !== 'outcome' || last.outcome.kind !== 'stopped') throw failure(last);

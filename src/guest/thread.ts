@@ -11,7 +11,9 @@ import type { CallState, CompiledModule, Engine, Instance, Outcome, StopSignal }
 import { ENGINES } from '../engine/engines.ts';
 import { stopSignalOf } from '../engine/stop.ts';
 import { initialMemories } from '../engine/wasm/initial-memory.ts';
+import { type ModuleInfo, parseModule } from '../engine/wasm/module.ts';
 import { KedgeError } from '../errors.ts';
+import { encodeCbor } from '../image/cbor.ts';
 import { applyDeltas, collectDeltas } from '../image/memory-delta.ts';
 import { native } from '../native.ts';
 import type { WakeFd } from '../native.ts';
@@ -61,6 +63,7 @@ export class GuestThread {
   readonly #host: SocketHost;
   readonly #engine: Engine;
   readonly #compiled: CompiledModule;
+  readonly #original: ModuleInfo;
   readonly #initial: readonly Uint8Array[];
   readonly #words: Int32Array;
   #state: State = { name: 'fresh' };
@@ -85,7 +88,8 @@ export class GuestThread {
     };
     this.#engine = ENGINES[given.engine];
     this.#compiled = this.#engine.compile(given.instrumented);
-    this.#initial = initialMemories(given.module);
+    this.#original = parseModule(given.module);
+    this.#initial = initialMemories(given.module, this.#original);
     this.#words = new Int32Array(given.words);
   }
 
@@ -97,7 +101,9 @@ export class GuestThread {
     const empty = new SocketTable(this.#host);
     const first = this.#assemble(empty, undefined);
     const saved = this.#capture(first);
-    const wasi = checkHandles({ version: 1, exited: null, wasi: first.wasi.save(), sockets: empty.save([]) });
+    const wasi = checkHandles(
+      encodeCbor({ version: 1, exited: null, wasi: first.wasi.save(), sockets: empty.save([]) }, 'handles'),
+    );
     first.wasi.close();
     empty.destroy();
     const sockets = SocketTable.restore(this.#host, wasi.sockets, []);
@@ -281,7 +287,7 @@ export class GuestThread {
     const others = saved.otherMemories.map((pages, n) => instance.growMemory(pages, n + 1));
     applyDeltas(saved.memory, [memory, ...others], [memoryPages, ...saved.otherMemories]);
     const call: { call?: CallState } = saved.call === undefined ? {} : { call: saved.call };
-    instance.restore({
+    const state = {
       originalHash: this.#given.instrumented.originalHash,
       memory,
       memoryPages,
@@ -289,7 +295,8 @@ export class GuestThread {
       globals,
       frames,
       ...call,
-    });
+    };
+    instance.restore(state, this.#original);
   }
 
   /** Goes on after a restore; a guest that had ended before only lingers. */

@@ -38,7 +38,7 @@ const Globals = Type.Array(
 );
 
 export function encodeFrames(frames: FramesState, call: CallState | undefined): Uint8Array {
-  return encodeCbor({ ...frames, call });
+  return encodeCbor({ ...frames, call }, 'frames');
 }
 
 /** Throws KEDGE_IMAGE_INVALID. */
@@ -56,7 +56,7 @@ export function decodeFrames(section: Uint8Array): {
 }
 
 export function encodeGlobals(globals: readonly GlobalState[]): Uint8Array {
-  return encodeCbor(globals);
+  return encodeCbor(globals, 'globals');
 }
 
 /** Throws KEDGE_IMAGE_INVALID. */

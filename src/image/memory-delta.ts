@@ -8,6 +8,7 @@
  * The memory section (`packDelta`) is that delta in chunks of 1 MiB: length, packed length, and a zstd frame, or the bytes
  * themselves where both lengths are the same. So no length in it makes anyone allocate more than a chunk before its bytes are there.
  */
+import process from 'node:process';
 import { promisify } from 'node:util';
 import { constants, zstdCompress, zstdCompressSync, zstdDecompress, zstdDecompressSync } from 'node:zlib';
 import type { ZstdOptions } from 'node:zlib';
@@ -59,6 +60,9 @@ function decompress(bytes: Uint8Array, maxOutputLength: number): Promise<Buffer>
     ? zstdDecompressSync(bytes, { maxOutputLength })
     : decompressAside(bytes, { maxOutputLength, chunkSize: maxOutputLength });
 }
+
+/** What is unpacked is there twice for a moment: as it came, and in the guest's memory. */
+const COPIES = 2;
 
 /** Pages [first, first + count) that are all zeros, or that hold data. */
 interface Run {
@@ -263,11 +267,14 @@ function looksLikeNoise(bytes: Uint8Array): boolean {
   return counts.every((count) => count < MOST_OF_NOISE);
 }
 
-/** The delta of a section, of a memory of `pages`, which bounds what it can be. Throws KEDGE_IMAGE_INVALID. */
+/**
+ * The delta of a section, of a memory of `pages`, which bounds what it can be. A few bytes may stand for a mebibyte, so what it will
+ * take is known before any of it is unpacked. Throws KEDGE_IMAGE_INVALID, and KEDGE_RESTORE_MEMORY when this host has not that much.
+ */
 export async function unpackDelta(section: Uint8Array, pages: number): Promise<Uint8Array> {
   const bytes = nodeBuffer(section);
   const most = RUNS_AT + ((pages * WASM_PAGE) / DELTA_PAGE) * (RUN_SIZE + DELTA_PAGE);
-  const chunks: { readonly length: number; readonly packed: Buffer }[] = [];
+  const chunks: { readonly at: number; readonly length: number; readonly packed: Buffer }[] = [];
   let total = 0;
   for (let at = 0; at < bytes.length;) {
     if (at + CHUNK_HEAD > bytes.length) bad('it ends within a chunk');
@@ -276,23 +283,30 @@ export async function unpackDelta(section: Uint8Array, pages: number): Promise<U
     at += CHUNK_HEAD;
     if (length === 0 || length > CHUNK || packed > length || at + packed > bytes.length)
       bad('a chunk is out of bounds');
-    chunks.push({ length, packed: bytes.subarray(at, at + packed) });
+    if (total % CHUNK !== 0) bad('a chunk follows a short one');
+    chunks.push({ at: total, length, packed: bytes.subarray(at, at + packed) });
     total += length;
     at += packed;
     if (total > most) bad('it is larger than the memory it is of');
   }
-  const parts: Uint8Array[] = [];
-  for (let i = 0; i < chunks.length; i += PARALLEL) {
-    parts.push(...(await Promise.all(chunks.slice(i, i + PARALLEL).map(unpackChunk))));
-  }
+  mustHave(COPIES * total);
   // A copy of its own, which may be posted to another thread: a view would take the whole image along.
   const delta = new Uint8Array(total);
-  let at = 0;
-  for (const part of parts) {
-    delta.set(part, at);
-    at += part.length;
+  for (let i = 0; i < chunks.length; i += PARALLEL) {
+    const group = chunks.slice(i, i + PARALLEL);
+    await Promise.all(group.map(async (chunk) => delta.set(await unpackChunk(chunk), chunk.at)));
   }
   return delta;
+}
+
+/** Throws KEDGE_RESTORE_MEMORY. */
+function mustHave(bytes: number): void {
+  const available = process.availableMemory();
+  if (bytes <= available) return;
+  const [wants, has] = [bytes, available].map((n) => `${Math.round(n / 2 ** 20)} MiB`);
+  throw new KedgeError('KEDGE_RESTORE_MEMORY', `the guest's memory takes ${wants} here, and ${has} are free`, {
+    hint: 'make room on this host, or choose another',
+  });
 }
 
 async function unpackChunk({ length, packed }: { length: number; packed: Buffer }): Promise<Uint8Array> {

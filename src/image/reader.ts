@@ -9,6 +9,7 @@ import { promisify } from 'node:util';
 import { zstdDecompress } from 'node:zlib';
 import type { CallState, FramesState, GlobalState } from '../engine/engine.ts';
 import { ENCODING } from '../engine/points/stack.ts';
+import { type MemoryEntry, parseModule } from '../engine/wasm/module.ts';
 import { KedgeError } from '../errors.ts';
 import { decodeCbor } from './cbor.ts';
 import { decodeFrames, decodeGlobals } from './compute.ts';
@@ -21,6 +22,7 @@ import {
   MAGIC,
   MAX_IMAGE,
   MAX_MANIFEST,
+  MAX_MEMORY_PAGES,
   MAX_SECTIONS,
   PRELUDE_DIGEST_AT,
   PRELUDE_SIZE,
@@ -39,7 +41,7 @@ export type VerifiedImage = {
   readonly sections: ReadonlyMap<SectionName, Uint8Array>;
 };
 
-/** A decoded image. `handles` and `flows` are checked by who uses them. */
+/** A decoded image; sections that others decode and check are bytes of their own. */
 export type Image = {
   readonly manifest: Manifest;
   /** The original module, when the image carries it: its hash is the manifest's. */
@@ -49,8 +51,10 @@ export type Image = {
   readonly frames: FramesState;
   readonly call: CallState | undefined;
   readonly globals: readonly GlobalState[];
-  readonly handles: unknown;
-  readonly flows: unknown;
+  /** For `checkHandles`, in the guest's thread. */
+  readonly handles: Uint8Array;
+  /** For people, by `decodeFlows`: nobody needs them to continue a guest. */
+  readonly flows: Uint8Array;
   /** Bytes of each section as stored. */
   readonly sectionSizes: Readonly<Record<string, number>>;
 };
@@ -82,8 +86,12 @@ function invalid(what: string, cause?: unknown): KedgeError {
   return new KedgeError('KEDGE_IMAGE_INVALID', what, { cause });
 }
 
-/** Verifies all of an image and decodes it. Throws KEDGE_IMAGE_*. */
-export async function decodeImage(bytes: Uint8Array): Promise<Image> {
+/**
+ * Verifies all of an image and decodes it. `known` is the module of an image that has none, where it is at hand: the guest's memory
+ * is only unpacked when it is one that the module can have. Throws KEDGE_IMAGE_*, and KEDGE_RESTORE_MEMORY when this host has no
+ * room for it.
+ */
+export async function decodeImage(bytes: Uint8Array, known?: Uint8Array): Promise<Image> {
   const { manifest, sections } = verifyImage(bytes);
   const section = (name: SectionName): Uint8Array => {
     const found = sections.get(name);
@@ -102,13 +110,14 @@ export async function decodeImage(bytes: Uint8Array): Promise<Image> {
   if (frames.encoding !== manifest.encoding || frames.policy !== manifest.policy) {
     throw invalid("the image's frames are of another encoding than its manifest says");
   }
-  const [module, memory] = await Promise.all([
-    decodeModule(sections.get('module'), manifest),
-    unpackDelta(
-      section('memory'),
-      pagesOf(manifest).reduce((sum, pages) => sum + pages, 0),
-    ),
-  ]);
+  const module = await decodeModule(sections.get('module'), manifest);
+  const pages = pagesOf(manifest);
+  const code = module ?? known;
+  if (code !== undefined) checkMemories(pages, parseModule(code).memories);
+  const memory = await unpackDelta(
+    section('memory'),
+    pages.reduce((sum, count) => sum + count, 0),
+  );
   return {
     manifest,
     module,
@@ -116,10 +125,20 @@ export async function decodeImage(bytes: Uint8Array): Promise<Image> {
     frames,
     call,
     globals: decodeGlobals(section('globals')),
-    handles: decodeCbor(section('handles'), 'handles'),
-    flows: decodeCbor(section('flows'), 'flows'),
+    // A copy: a view that is posted to another thread would take the whole image along.
+    handles: section('handles').slice(),
+    flows: section('flows'),
     sectionSizes: Object.fromEntries([...sections].map(([name, { length }]) => [name, length])),
   };
+}
+
+/** Throws KEDGE_IMAGE_INVALID for memories that a module cannot have; none at all is what is left of an ended guest. */
+function checkMemories(pages: readonly number[], declared: readonly MemoryEntry[]): void {
+  if (pages.every((count) => count === 0) && pages.length === 1) return;
+  const fits = ({ initial, maximum = MAX_MEMORY_PAGES }: MemoryEntry, n: number): boolean =>
+    initial <= (pages[n] ?? -1) && (pages[n] ?? -1) <= maximum;
+  if (declared.length !== pages.length || !declared.every(fits))
+    throw invalid(`the image's manifest.memoryPages are ${pages.join(', ')}, which its module cannot have`);
 }
 
 async function decodeModule(section: Uint8Array | undefined, { module }: Manifest): Promise<Uint8Array | undefined> {
@@ -131,6 +150,11 @@ async function decodeModule(section: Uint8Array | undefined, { module }: Manifes
     throw invalid("the image's module is another than its manifest says");
   }
   return bytes;
+}
+
+/** What the gateway said of the guest's flows: unchecked. Throws KEDGE_IMAGE_INVALID. */
+export function decodeFlows({ flows }: Image): unknown {
+  return decodeCbor(flows, 'flows');
 }
 
 /** Checks every digest and the manifest; decodes nothing else. */

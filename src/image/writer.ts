@@ -31,10 +31,15 @@ export type ImageParts = {
   /** The host call to be issued again, when the guest stands in one. */
   readonly call?: CallState | undefined;
   readonly globals: readonly GlobalState[];
-  /** WASI's and the sockets' saved state: plain data for CBOR. */
-  readonly handles: unknown;
+  /** WASI's and the sockets' saved state: plain data for CBOR, as `checkHandles` wants it. */
+  readonly handles: {
+    readonly version: number;
+    readonly exited: number | null;
+    readonly wasi: unknown;
+    readonly sockets: unknown;
+  };
   /** What the gateway said of the guest's flows at the cut. */
-  readonly flows: unknown;
+  readonly flows: readonly unknown[];
 };
 
 /** One section as it is written: bytes in pieces, or where they come from. */
@@ -48,7 +53,7 @@ export function encodeImage(parts: WholeParts): Promise<Uint8Array[]>;
 export function encodeImage(parts: ImageParts): Promise<ImagePart[]>;
 export async function encodeImage(parts: ImageParts): Promise<ImagePart[]> {
   const { manifest } = parts;
-  return assemble(encodeCbor(manifest), await encodeSections(parts), manifest.formatVersion);
+  return assemble(encodeCbor(manifest, 'manifest'), await encodeSections(parts), manifest.formatVersion);
 }
 
 /** Exported for tests that make images no writer makes. */
@@ -61,8 +66,8 @@ export async function encodeSections(parts: ImageParts): Promise<Section[]> {
     { name: 'memory', parts: parts.memory instanceof Uint8Array ? await packDelta(parts.memory, LEVEL) : parts.memory },
     { name: 'frames', parts: [encodeFrames(parts.frames, parts.call)] },
     { name: 'globals', parts: [encodeGlobals(parts.globals)] },
-    { name: 'handles', parts: [encodeCbor(parts.handles)] },
-    { name: 'flows', parts: [encodeCbor(parts.flows)] },
+    { name: 'handles', parts: [encodeCbor(parts.handles, 'handles')] },
+    { name: 'flows', parts: [encodeCbor(parts.flows, 'flows')] },
   );
   return sections;
 }

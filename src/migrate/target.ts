@@ -54,7 +54,7 @@ export async function takeOver(kept: Kept, bytes: Uint8Array, options: TakeOverO
   // Side by side: what the gateway gives does not hang on the image, and is given back when that is no good.
   const [verified, attached] = await Promise.allSettled([
     stages.run('verify', async () => {
-      const decoded = await decodeImage(bytes);
+      const decoded = await decodeImage(bytes, kept.code.module);
       mustBeOf(decoded, kept);
       return decoded;
     }),

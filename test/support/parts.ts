@@ -1,4 +1,7 @@
+import { decodeCbor } from '../../src/image/cbor.ts';
 import type { ImagePart } from '../../src/image/memory-section.ts';
+import { decodeFlows, decodeImage } from '../../src/image/reader.ts';
+import type { WholeParts } from '../../src/image/writer.ts';
 
 /** All bytes of an image, or of a message's payload. */
 export async function bytesOf(
@@ -11,4 +14,11 @@ export async function bytesOf(
     else for await (const piece of part.read()) bytes.push(piece.slice());
   }
   return Buffer.concat(bytes);
+}
+
+/** An image as its writer had it: to make another one of it. */
+export async function partsAgain(image: Uint8Array): Promise<WholeParts> {
+  const decoded = await decodeImage(image);
+  const handles = decodeCbor(decoded.handles, 'handles') as WholeParts['handles'];
+  return { ...decoded, handles, flows: decodeFlows(decoded) as WholeParts['flows'] };
 }

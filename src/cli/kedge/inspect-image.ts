@@ -9,7 +9,7 @@ import { type Manifest, pagesOf } from '../../image/manifest.ts';
 import { applyDeltas } from '../../image/memory-delta.ts';
 import { readImageFile } from '../../image/file.ts';
 import type { Image } from '../../image/reader.ts';
-import { decodeImage } from '../../image/reader.ts';
+import { decodeFlows, decodeImage } from '../../image/reader.ts';
 import { checkShape } from '../../image/shape.ts';
 import { formatSaved } from '../../wasi-sock/save.ts';
 import type { SavedSocket, SavedStream } from '../../wasi-sock/saved.ts';
@@ -77,7 +77,7 @@ export function describeImage(image: Image): Description {
       ...saved.sockets.flatMap(describeSocket),
       ...saved.lingering.map(({ stream }) => describeStream(stream, null, 'lingering')),
     ],
-    flows: checkShape(Type.Array(ExportedFlow), image.flows, 'flows'),
+    flows: checkShape(Type.Array(ExportedFlow), decodeFlows(image), 'flows'),
   };
 }
 

@@ -21,6 +21,7 @@ import {
   type HostCallContext,
   type HostFunction,
   type HostImports,
+  type HostValue,
   type ImportedFunction,
   type Instance,
   type InstrumentedModule,
@@ -31,33 +32,24 @@ import { checkFits, fillMemory } from '../fits.ts';
 import { resolveImports } from '../imports.ts';
 import { STACK_EXHAUSTED } from '../traps.ts';
 import { PAGE_SIZE } from '../wasm/initial-memory.ts';
+import type { ModuleInfo } from '../wasm/module.ts';
+import { type Checked, checkStack, sameValues } from './check.ts';
 import type { HostCall, Machine, MakeMachine } from './machine.ts';
 import { readReferences } from './references.ts';
 import { corrupt, decodeStack, encodeStack, ENCODING, type Frame, type Stack } from './stack.ts';
 import { State } from './state.ts';
-import type { PointTable } from './table.ts';
 import { FrameTransfer } from './transfer.ts';
 
 type Phase = 'fresh' | 'running' | 'unwinding' | 'stopped' | 'ended';
 
-/**
- * What a restored frame takes at most on any engine, and each of its locals and operands: more than was measured, so that what is taken
- * in can go on. (V8's compiler and WAMR's decide, from 80 bytes a frame and 8 a value upwards.)
- */
-const FRAME_BYTES = 256;
-const VALUE_BYTES = 12;
-
 const NOTHING = new Uint8Array(0);
 
 /** What a guest is made of, beside its machine. */
-export interface PointsModule {
-  readonly module: InstrumentedModule;
-  readonly table: PointTable;
-}
+export type PointsModule = Checked;
 
 export class PointsGuest implements Instance {
+  readonly #checked: PointsModule;
   readonly #module: InstrumentedModule;
-  readonly #table: PointTable;
   readonly #stop: StopSignal;
   readonly #context: CallContext;
   readonly #machine: Machine;
@@ -73,20 +65,21 @@ export class PointsGuest implements Instance {
   #again: CallState | undefined = undefined;
 
   constructor(
-    { module, table }: PointsModule,
+    checked: PointsModule,
     make: MakeMachine,
     imports: HostImports,
     stop: StopSignal,
     context: HostCallContext,
   ) {
+    const { module, table } = checked;
     if (!(context instanceof CallContext)) {
       throw new TypeError('make the context with createHostCallContext()');
     }
     if ((module.flag === 'count') !== (stop.count !== undefined)) {
       throw new TypeError('a module that counts polls goes with createCountedStop(), any other does not');
     }
+    this.#checked = checked;
     this.#module = module;
-    this.#table = table;
     this.#stop = stop;
     this.#context = context;
     this.#stage = table.hasStart ? 'start' : 'main';
@@ -162,11 +155,12 @@ export class PointsGuest implements Instance {
     return encodeStack({ stage: this.#stage, frames: this.#frames, ...this.#state.capture() });
   }
 
-  restore(state: ComputeState): void {
+  restore(state: ComputeState, original?: ModuleInfo): void {
     this.#expect('fresh');
     checkFits(state, this.#module);
     const stack = state.frames.bytes.length === 0 ? undefined : decodeStack(state.frames.bytes);
-    if (stack !== undefined) this.#checkFrames(stack);
+    const { stackBytes } = this.#machine;
+    if (stack !== undefined) checkStack(stack, state.call, this.#checked, { stackBytes, original });
     fillMemory(this.growMemory(state.memoryPages), state.memory, state.memoryPages, PAGE_SIZE);
     const others = state.otherMemories ?? [];
     if (others.length !== this.#machine.otherMemories) {
@@ -183,32 +177,6 @@ export class PointsGuest implements Instance {
     this.#frames = stack.frames;
     this.#call = state.call;
     this.#phase = 'stopped';
-  }
-
-  /** Frames of the outside: what they cannot be is found before any of them is entered, as far as that can be seen. */
-  #checkFrames({ stage, frames }: Stack): void {
-    if (stage === 'start' && !this.#table.hasStart) throw corrupt('there is no start function');
-    frames.forEach(({ function: index, offset, stand }, n) => {
-      if (stand !== (n === frames.length - 1 ? 'at' : 'in')) throw corrupt('they are in no order that code can have');
-      if (this.#table.at(index, offset, stand) === undefined)
-        throw corrupt(`function ${index} has no point at ${offset}`);
-    });
-    if (frames.length === 0) throw corrupt('there is none');
-    const need = frames.reduce((sum, { function: index }) => sum + this.#frameBytes(index), 0);
-    if (need > this.#machine.stackBytes) {
-      const [has, wants] = [this.#machine.stackBytes, need].map((bytes) => `${(bytes / 2 ** 20).toFixed(1)} MiB`);
-      throw new KedgeError(
-        'KEDGE_STACK_TOO_DEEP',
-        `the guest's stack of ${frames.length} frames may take ${wants}, and there are ${has} for it here`,
-        { hint: 'try again when the guest recurses less deeply, or choose another engine' },
-      );
-    }
-  }
-
-  #frameBytes(index: number): number {
-    const resumable = this.#table.resumable(index);
-    if (resumable === undefined) return 0;
-    return FRAME_BYTES + VALUE_BYTES * (resumable.locals.length + resumable.temps.length);
   }
 
   #expect(phase: Phase): void {
@@ -296,14 +264,15 @@ export class PointsGuest implements Instance {
     const ignored = results[0] === 'i64' ? 0n : 0;
     // The signature was checked against the import's type, so what arrives is what the function takes.
     const call = offered.call as HostCall;
+    const bits = (args: readonly HostValue[]): readonly bigint[] =>
+      args.map((value, i) => bitsOf(params[i] ?? 'i32', value));
     return (...args) => {
       const again = this.#again;
       if (again === undefined) {
         context.enter(false, undefined);
       } else {
-        if (!this.#transfer.whole || again.module !== wanted.module || again.name !== wanted.name) {
-          throw this.#lostCall();
-        }
+        const same = again.module === wanted.module && again.name === wanted.name;
+        if (!this.#transfer.whole || !same || !sameValues(params, again.args, bits(args))) throw this.#lostCall();
         this.#again = undefined;
         context.enter(true, again.pending);
       }
@@ -314,7 +283,7 @@ export class PointsGuest implements Instance {
       this.#call = {
         module: wanted.module,
         name: wanted.name,
-        args: args.map((value, i) => bitsOf(params[i] ?? 'i32', value)),
+        args: bits(args),
         ...(context.pending === undefined ? {} : { pending: context.pending }),
       };
       if (!this.#machine.setUnwinding(1)) {

@@ -48,6 +48,14 @@ export interface Stack {
 }
 
 const VERSION = 1;
+/**
+ * What is more is no stack of any engine: V8 gives 16 MiB to a guest's frames, of which one takes 48 bytes and each value 8. A few
+ * bytes of an image become an object of a hundred here, so it is counted while they are read.
+ */
+const MOST_FRAMES = 1 << 19;
+const MOST_VALUES = 1 << 21;
+/** Elements of all tables, and whatever else a module has: engines end at ten million in one. */
+const MOST_OTHERS = 1 << 25;
 const BITS: Readonly<Record<Letter, bigint>> = { i: 32n, I: 64n, f: 32n, F: 64n, v: 128n, r: 33n, e: 0n };
 
 class Out {
@@ -123,6 +131,12 @@ export function corrupt(what: string): KedgeError {
   return new KedgeError('KEDGE_FRAMES_CORRUPT', `the frames are damaged: ${what}`);
 }
 
+/** How many items of one kind may still come. */
+interface Budget {
+  readonly of: string;
+  left: number;
+}
+
 class In {
   readonly #bytes: Uint8Array;
   #at = 0;
@@ -155,9 +169,12 @@ class In {
     return Number(this.bits(33n));
   }
 
-  list<Item>(read: () => Item): readonly Item[] {
+  list<Item>(budget: Budget, read: () => Item): readonly Item[] {
     const items: Item[] = [];
-    for (let left = this.number(); left > 0; left -= 1) items.push(read());
+    let left = this.number();
+    budget.left -= left;
+    if (budget.left < 0) throw corrupt(`they have more ${budget.of} than any guest`);
+    for (; left > 0; left -= 1) items.push(read());
     return items;
   }
 
@@ -177,21 +194,23 @@ export function decodeStack(bytes: Uint8Array): Stack {
   if (read.u8() !== VERSION) throw corrupt('an unknown version');
   const stage = read.u8();
   if (stage > 1) throw corrupt('an unknown stage');
-  const frames = read.list((): Frame => {
+  const values = { of: 'values', left: MOST_VALUES };
+  const others = { of: 'elements', left: MOST_OTHERS };
+  const frames = read.list({ of: 'frames', left: MOST_FRAMES }, (): Frame => {
     const index = read.number();
     const packed = read.number();
     let last = 0;
-    const locals = read.list(() => {
+    const locals = read.list(values, () => {
       last += read.number();
       return { index: last, ...value() };
     });
     const stand = packed % 2 === 0 ? 'at' : 'in';
-    return { function: index, offset: Math.floor(packed / 2), stand, locals, operands: read.list(value) };
+    return { function: index, offset: Math.floor(packed / 2), stand, locals, operands: read.list(values, value) };
   });
-  const globals = read.list(() => ({ index: read.number(), bits: read.bits(128n) }));
-  const tables = read.list(() => ({ index: read.number(), elements: read.list(() => read.number()) }));
-  const data = read.list(() => read.number());
-  const elements = read.list(() => read.number());
+  const globals = read.list(others, () => ({ index: read.number(), bits: read.bits(128n) }));
+  const tables = read.list(others, () => ({ index: read.number(), elements: read.list(others, () => read.number()) }));
+  const data = read.list(others, () => read.number());
+  const elements = read.list(others, () => read.number());
   read.end();
   return { stage: stage === 0 ? 'start' : 'main', frames, globals, tables, data, elements };
 }

@@ -35,6 +35,7 @@ export class FrameTransfer {
   #frames: readonly Frame[] = [];
   #entered = 0;
   #entry = 0;
+  #arrived = true;
   #loaded = 0;
 
   constructor(table: PointTable, references: References) {
@@ -43,9 +44,9 @@ export class FrameTransfer {
     this.#ordinals = new Map(table.referenced.map((index, ordinal) => [index, ordinal]));
   }
 
-  /** True when all frames that were to be entered have been. */
+  /** True when all frames that were to be entered have been: the last one, too, has asked where it stands. */
   get whole(): boolean {
-    return this.#entered === this.#frames.length;
+    return this.#entered === this.#frames.length && this.#arrived;
   }
 
   /** The host functions, except `poll`. */
@@ -60,7 +61,10 @@ export class FrameTransfer {
     save_func: (value: unknown) => void this.#values.push(this.bitsOf(value)),
     save_extern: () => void this.#values.push(0n),
     next: () => this.#next(),
-    entry: () => this.#entry,
+    entry: () => {
+      this.#arrived = true;
+      return this.#entry;
+    },
     load_i32: () => Number(BigInt.asIntN(32, this.#load())),
     load_i64: () => BigInt.asIntN(64, this.#load()),
     load_func: () => this.referenceOf(this.#load()),
@@ -122,6 +126,7 @@ export class FrameTransfer {
     this.#values = valuesOf(frame, point);
     this.#loaded = 0;
     this.#entry = point.ordinal;
+    this.#arrived = false;
     return point.resumable.slot;
   }
 

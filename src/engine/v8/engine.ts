@@ -3,6 +3,7 @@ import { setFlagsFromString } from 'node:v8';
 import { KedgeError } from '../../errors.ts';
 import { compiledOnce } from '../compiled.ts';
 import type { CompiledModule, Engine, InstrumentedModule, StopSignal } from '../engine.ts';
+import { resultCounts } from '../points/check.ts';
 import { PointsGuest } from '../points/guest.ts';
 import type { HostSide, Machine } from '../points/machine.ts';
 import { PointTable } from '../points/table.ts';
@@ -20,6 +21,7 @@ class V8Module implements CompiledModule {
   readonly compiled: WebAssembly.Module;
   readonly table: PointTable;
   readonly memories: Memories;
+  readonly results: Uint16Array;
 
   constructor(module: InstrumentedModule) {
     this.module = module;
@@ -30,6 +32,7 @@ class V8Module implements CompiledModule {
     }
     this.table = new PointTable(module.bytes);
     const info = parseModule(module.bytes);
+    this.results = resultCounts(info);
     this.memories = {
       imported: new Map(
         info.imports.flatMap(({ module: from, name, memory }) =>

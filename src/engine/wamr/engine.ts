@@ -2,6 +2,7 @@ import { KedgeError, isErrorCode } from '../../errors.ts';
 import { native } from '../../native.ts';
 import { compiledOnce } from '../compiled.ts';
 import type { CompiledModule, Engine, InstrumentedModule, StopSignal } from '../engine.ts';
+import { resultCounts } from '../points/check.ts';
 import { PointsGuest } from '../points/guest.ts';
 import type { HostSide, Machine } from '../points/machine.ts';
 import { PointTable } from '../points/table.ts';
@@ -12,11 +13,13 @@ class WamrModule implements CompiledModule {
   readonly module: InstrumentedModule;
   readonly loaded: NativeModule;
   readonly table: PointTable;
+  readonly results: Uint16Array;
 
   constructor(module: InstrumentedModule) {
     this.module = module;
     this.loaded = load(module.bytes);
     this.table = new PointTable(module.bytes);
+    this.results = resultCounts(parseModule(module.bytes));
   }
 }
 

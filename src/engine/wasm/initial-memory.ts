@@ -10,8 +10,7 @@ export const PAGE_SIZE = 65536;
  * Their lengths are the initial sizes. An image stores only what differs from this.
  * Throws KEDGE_MODULE_INVALID when a segment lies outside its memory.
  */
-export function initialMemories(module: Uint8Array): readonly Uint8Array[] {
-  const info = parseModule(module);
+export function initialMemories(module: Uint8Array, info = parseModule(module)): readonly Uint8Array[] {
   const memories = info.memories.map(({ initial }) => new Uint8Array(initial * PAGE_SIZE));
   for (const segment of info.data) {
     if (segment.offset !== undefined) {

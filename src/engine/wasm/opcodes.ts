@@ -1,6 +1,8 @@
 /** Opcodes that somebody looks at. */
 export const OP = {
   end: 0x0b,
+  call: 0x10,
+  callIndirect: 0x11,
   globalGet: 0x23,
   i32Const: 0x41,
   i64Const: 0x42,

@@ -58,11 +58,17 @@ async function frames(guest: Guest): Promise<number> {
 async function stoppedAt(engine: EngineName, depth: number): Promise<Guest> {
   for (let turns = 256; ; turns *= 2) {
     const guest = await started(engine, depth, true);
-    for (let turn = 0; turn < turns; turn += 1) await setImmediate();
-    assert.equal(await guest.stop(), 'stopped', `at ${depth} calls`);
-    // With the function that calls the first.
-    if ((await frames(guest)) === depth + 2) return guest;
-    await guest.destroy();
+    let found = false;
+    try {
+      for (let turn = 0; turn < turns; turn += 1) await setImmediate();
+      assert.equal(await guest.stop(), 'stopped', `at ${depth} calls`);
+      // With the function that calls the first.
+      found = (await frames(guest)) === depth + 2;
+    } finally {
+      // One that is left running would keep a failed test from ending.
+      if (!found) await guest.destroy();
+    }
+    if (found) return guest;
   }
 }
 

@@ -4,10 +4,10 @@ import { readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { connect } from 'node:net';
 import { describe, test } from 'node:test';
 import { accounted, closeLeft, createAccount } from '../../../src/guest/descriptors.ts';
-import { decodeImage } from '../../../src/image/reader.ts';
 import { encodeImage } from '../../../src/image/writer.ts';
 import { failed, native } from '../../../src/native.ts';
 import type { SocketFd } from '../../../src/native.ts';
+import { partsAgain } from '../../support/parts.ts';
 import { waitFor } from '../../support/wait.ts';
 import { example, Hosts, spec } from '../migrate/agents.ts';
 
@@ -64,7 +64,7 @@ describe('a worker that dies', () => {
     await client.checkpoint('chat', false, async (chunks) => {
       for await (const chunk of chunks) parts.push(chunk);
     });
-    const image = await decodeImage(Buffer.concat(parts));
+    const image = await partsAgain(Buffer.concat(parts));
     // Frames that lead nowhere: the listener is restored, then the thread dies when the guest is to go on.
     const { frames } = image;
     const forged = { ...image, frames: { ...frames, bytes: frames.bytes.slice(0, -8) } };

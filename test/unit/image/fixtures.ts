@@ -9,14 +9,31 @@ import { bytesOf } from '../../support/parts.ts';
 
 export const WASM_PAGE = 65_536;
 
-export const MODULE = new Uint8Array(Buffer.concat([Buffer.from('\0asm\x01\0\0\0'), Buffer.alloc(200, 7)]));
+const HEADER = Buffer.from('\0asm\x01\0\0\0');
+/** A custom section that does nothing. */
+const REST = Buffer.from([0, 198, 1, 4, ...Buffer.from('rest'), ...Buffer.alloc(193, 7)]);
+
+/** A module of nothing but memories: of each how many pages it has at first and, if so, at most. */
+export function moduleOf(...memories: readonly (readonly [number] | readonly [number, number])[]): Uint8Array {
+  const entries = memories.flatMap((limits) => [limits.length - 1, ...limits]);
+  return new Uint8Array(
+    Buffer.concat([HEADER, Buffer.from([5, entries.length + 1, memories.length, ...entries]), REST]),
+  );
+}
+
+export const MODULE: Uint8Array = moduleOf([1]);
+
+/** How a manifest names a module. */
+export function named(module: Uint8Array): Manifest['module'] {
+  return { sha256: createHash('sha256').update(module).digest('hex'), size: module.length, name: 'chat.wasm' };
+}
 
 export const MANIFEST: Manifest = {
   formatVersion: FORMAT_VERSION,
   kedgeVersion: '0.1.0',
   createdAt: '2026-01-02T03:04:05.678Z',
   guest: { id: '7d444840-9dc0-11d1-b245-5ffdce74fad2', name: 'chat', epoch: 3, address: '100.64.0.1' },
-  module: { sha256: createHash('sha256').update(MODULE).digest('hex'), size: MODULE.length, name: 'chat.wasm' },
+  module: named(MODULE),
   args: ['chat', '80'],
   env: { LANG: 'C' },
   publish: [{ proto: 'tcp', outsidePort: 8080, guestPort: 80 }],

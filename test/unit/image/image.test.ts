@@ -1,16 +1,18 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
-import { encodeCbor } from '../../../src/image/cbor.ts';
+import { checkHandles } from '../../../src/guest/handles-check.ts';
+import { decodeCbor, encodeCbor } from '../../../src/image/cbor.ts';
 import { type SectionDigest, sha256, sha256OfPieces } from '../../../src/image/digest.ts';
 import { DIGEST_SIZE, ENTRY_SIZE, FORMAT_VERSION, PRELUDE_DIGEST_AT, PRELUDE_SIZE } from '../../../src/image/format.ts';
 import type { SectionName } from '../../../src/image/format.ts';
 import { type Manifest, pagesOf } from '../../../src/image/manifest.ts';
-import { applyDelta, applyDeltas, collectDeltas } from '../../../src/image/memory-delta.ts';
-import { decodeImage, verifyImage } from '../../../src/image/reader.ts';
+import { applyDelta, applyDeltas, collectDeltas, packDelta } from '../../../src/image/memory-delta.ts';
+import { decodeFlows, decodeImage, verifyImage } from '../../../src/image/reader.ts';
 import type { Section } from '../../../src/image/writer.ts';
 import { assemble, encodeSections } from '../../../src/image/writer.ts';
-import { guestMemory, image, INITIAL, MANIFEST, MODULE, parts, WASM_PAGE } from './fixtures.ts';
+import { guestMemory, image, INITIAL, MANIFEST, MODULE, moduleOf, named, parts, WASM_PAGE } from './fixtures.ts';
 import { bytesOf } from '../../support/parts.ts';
 
 type Failure = { readonly code?: string; readonly message: string };
@@ -36,8 +38,8 @@ test('a guest comes back from its image as it was', async () => {
   assert.deepEqual(decoded.frames, source.frames);
   assert.deepEqual(decoded.call, source.call);
   assert.deepEqual(decoded.globals, source.globals);
-  assert.deepEqual(decoded.handles, source.handles);
-  assert.deepEqual(decoded.flows, []);
+  assert.deepEqual(decodeCbor(decoded.handles, 'handles'), source.handles);
+  assert.deepEqual(decodeFlows(decoded), []);
   assert.deepEqual(Object.keys(decoded.sectionSizes), ['module', 'memory', 'frames', 'globals', 'handles', 'flows']);
 });
 
@@ -49,8 +51,9 @@ test('a guest may have several memories, in version 1 one', async () => {
   const memories = [guestMemory(), new Uint8Array(3 * WASM_PAGE).fill(7, 100_000, 120_000), new Uint8Array()];
   const initials = [INITIAL, new Uint8Array(WASM_PAGE), new Uint8Array()];
   const memory = collectDeltas(memories, initials);
-  const manifest: Manifest = { ...MANIFEST, otherMemories: [3, 0] };
-  const bytes = await image({ manifest, memory });
+  const module = moduleOf([1], [1], [0]);
+  const manifest: Manifest = { ...MANIFEST, module: named(module), otherMemories: [3, 0] };
+  const bytes = await image({ manifest, module, memory });
   assert.equal(new DataView(bytes.buffer, bytes.byteOffset).getUint32(8, true), 2);
   const decoded = await decodeImage(bytes);
   assert.deepEqual(decoded.manifest, manifest);
@@ -168,7 +171,7 @@ async function made(
   manifest: object,
   change: (sections: Section[]) => Section[] = (sections) => sections,
 ): Promise<Uint8Array> {
-  return await bytesOf(assemble(encodeCbor(manifest), change(await encodeSections(parts()))));
+  return await bytesOf(assemble(encodeCbor(manifest, 'manifest'), change(await encodeSections(parts()))));
 }
 
 async function refused(what: string, bytes: Uint8Array, field: string): Promise<void> {
@@ -219,8 +222,6 @@ test('sections that are missing, there twice or wrong inside are refused', async
   const cases: [string, SectionName, unknown][] = [
     ['not CBOR', 'globals', Buffer.from([0xff])],
     ['two values', 'globals', Buffer.from([0x80, 0x80])],
-    ['nested without end', 'handles', Buffer.alloc(100_000, 0x81)],
-    ['a length that is not there', 'flows', Buffer.from([0x9b, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff])],
     ['a global of no type', 'globals', [{ type: 'v128', bits: 0 }]],
     ['bits that are negative', 'globals', [{ type: 'i64', bits: -1 }]],
     ['bits that are too many', 'globals', [{ type: 'i64', bits: Buffer.alloc(9) }]],
@@ -229,8 +230,75 @@ test('sections that are missing, there twice or wrong inside are refused', async
     ['a module that is none', 'module', Buffer.from('zstd')],
   ];
   for (const [what, name, value] of cases) {
-    const bytes = value instanceof Uint8Array ? value : encodeCbor(value);
+    const bytes =
+      value instanceof Uint8Array
+        ? value
+        : encodeCbor(value, name === 'module' || name === 'memory' ? 'handles' : name);
     const replace = (section: Section): Section => (section.name === name ? { name, parts: [bytes] } : section);
     await refused(what, await made(MANIFEST, (list) => list.map(replace)), name);
   }
+});
+
+/** An image with right digests and another section in it. */
+async function withSection(name: SectionName, bytes: Uint8Array, manifest: object = MANIFEST): Promise<Uint8Array> {
+  const replace = (section: Section): Section => (section.name === name ? { name, parts: [bytes] } : section);
+  return await made(manifest, (list) => list.map(replace));
+}
+
+test('handles and flows are nothing to an agent until somebody asks for them, and then they are checked', async () => {
+  const nested = Buffer.alloc(100_000, 0x81);
+  const long = Buffer.from([0x9b, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+  for (const bytes of [nested, long]) {
+    const decoded = await decodeImage(await withSection('flows', bytes));
+    assert.match(failure(() => decodeFlows(decoded)).message, /the image's flows cannot be decoded/);
+    const { handles } = await decodeImage(await withSection('handles', bytes));
+    assert.deepEqual(new Uint8Array(handles), new Uint8Array(bytes));
+    assert.equal(failure(() => checkHandles(handles)).code, 'KEDGE_IMAGE_INVALID');
+  }
+});
+
+test('a part of more items than a guest has is refused before it is decoded, and never written', async () => {
+  // An array of twelve million empty arrays: 12 MB, which decoded take a gigabyte.
+  const bomb = Buffer.alloc(12_000_005, 0x80);
+  bomb.writeUInt8(0x9a);
+  bomb.writeUInt32BE(12_000_000, 1);
+  for (const name of ['frames', 'globals'] as const)
+    await refused(name, await withSection(name, bomb), `${name} has more than`);
+  for (const name of ['handles', 'flows'] as const)
+    assert.match(failure(() => decodeCbor(bomb, name)).message, new RegExp(`${name} has more than`));
+  const many = Array.from({ length: 70_000 }, () => 1);
+  assert.equal(failure(() => encodeCbor(many, 'frames')).code, 'KEDGE_IMAGE_INVALID');
+  // Bytes and text are one item, however many bytes they have.
+  const large = { bytes: new Uint8Array(70_000), text: 'x'.repeat(70_000), length: 2 ** 40 };
+  assert.deepEqual(decodeCbor(encodeCbor(large, 'frames'), 'frames'), large);
+});
+
+test('memory that the module cannot have is refused before it is unpacked', async () => {
+  const garbage = Buffer.alloc(100, 0xff);
+  const cases: [string, Uint8Array, object][] = [
+    ['another number of memories', moduleOf([1]), { otherMemories: [1] }],
+    ['too few of them', moduleOf([1], [1]), {}],
+    ['fewer pages than it begins with', moduleOf([3]), {}],
+    ['more pages than it may have', moduleOf([1, 1]), {}],
+    ['more pages in the second', moduleOf([1], [1, 2]), { otherMemories: [3] }],
+  ];
+  for (const [what, module, change] of cases) {
+    const manifest = { ...MANIFEST, module: named(module), ...change };
+    const carried = Buffer.from(zstdCompressSync(module));
+    const others = new Map<string, Uint8Array>([
+      ['module', carried],
+      ['memory', garbage],
+    ]);
+    const replace = (section: Section): Section => {
+      const other = others.get(section.name);
+      return other === undefined ? section : { ...section, parts: [other] };
+    };
+    await refused(what, await made(manifest, (list) => list.map(replace)), 'memoryPages');
+    // The same where the module came before the image.
+    const without = await made(manifest, (list) => list.slice(1).map(replace));
+    await assert.rejects(decodeImage(without, module), /memoryPages/, what);
+  }
+  // A guest whose code has ended has none.
+  const nothing = Buffer.concat(await packDelta(collectDeltas([], []), 1));
+  await decodeImage(await withSection('memory', nothing, { ...MANIFEST, memoryPages: 0 }));
 });

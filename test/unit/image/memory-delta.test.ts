@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import process from 'node:process';
 import { test } from 'node:test';
 import { zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
@@ -146,9 +147,26 @@ test('sections that contradict themselves are refused, and allocate no more than
     'a chunk larger than it says': chunk,
     'a chunk smaller than it says': Buffer.concat([u32(2 * DELTA_PAGE, page.length), page]),
     'an empty chunk': u32(0, 0),
+    'a chunk behind a short one': Buffer.concat([
+      u32(DELTA_PAGE, page.length),
+      page,
+      u32(DELTA_PAGE, page.length),
+      page,
+    ]),
     'more than the memory it is of': Buffer.concat(Array.from({ length: 200 }, () => chunk)),
   };
   for (const [name, section] of Object.entries(cases)) {
     await assert.rejects(unpackDelta(section, 1), INVALID, name);
   }
+});
+
+test('a memory for which this host has no room is refused before any of it is unpacked', async () => {
+  const mebibyte = 1024 * 1024;
+  const packed = zstdCompressSync(Buffer.alloc(mebibyte));
+  const chunk = Buffer.concat([u32(mebibyte, packed.length), packed]);
+  const chunks = Math.ceil(process.availableMemory() / mebibyte);
+  const section = Buffer.concat(Array.from({ length: chunks }, () => chunk));
+  const before = process.memoryUsage.rss();
+  await assert.rejects(unpackDelta(section, 100 * 65_536), { code: 'KEDGE_RESTORE_MEMORY' });
+  assert.ok(process.memoryUsage.rss() - before < 64 * mebibyte);
 });

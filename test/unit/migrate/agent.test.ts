@@ -4,6 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import { collectDelta } from '../../../src/image/memory-delta.ts';
 import { decodeImage } from '../../../src/image/reader.ts';
 import { encodeImage } from '../../../src/image/writer.ts';
+import { partsAgain } from '../../support/parts.ts';
 import { waitFor } from '../../support/wait.ts';
 import { wat } from '../engine/support.ts';
 import { encodeStack, type Frame } from '../../../src/engine/points/stack.ts';
@@ -163,11 +164,10 @@ describe('an agent', () => {
     await a.client.run(spec({ name: 'sample' }), ticker());
     await lines(a, 'sample', 1);
     const image = await checkpoint('sample');
-    const { manifest, memory, frames, call, globals, handles, flows, module } = await decodeImage(image);
-    const again = async (change: object): Promise<Uint8Array> => {
-      const parts = { manifest, memory, frames, call, globals, handles, flows, module };
-      return Buffer.concat(await encodeImage({ ...parts, ...change }));
-    };
+    const parts = await partsAgain(image);
+    const { frames, globals } = parts;
+    const again = async (change: object): Promise<Uint8Array> =>
+      Buffer.concat(await encodeImage({ ...parts, ...change }));
     const cases: [string, Uint8Array, RegExp][] = [
       ['cut', image.subarray(0, -1), /^KEDGE_IMAGE_TRUNCATED$/],
       ['without its module', await again({ module: undefined }), /^KEDGE_IMAGE_NO_MODULE$/],

@@ -363,7 +363,7 @@ export function moving(route: Route): void {
       undefined,
       scriptedStop(() => true),
     ).instance;
-    lost.restore({ ...state, call: { module: 't', name: 'elsewhere', args: [] } });
-    assert.throws(() => lost.resume(), { code: 'KEDGE_FRAMES_CORRUPT' });
+    const call = { module: 't', name: 'elsewhere', args: [] };
+    assert.throws(() => lost.restore({ ...state, call }), { code: 'KEDGE_FRAMES_CORRUPT' });
   });
 }
