@@ -131,6 +131,13 @@ export class KedgeError extends Error {
   }
 }
 
+/** Any failure as one with a code. What nobody has foreseen is KEDGE_INTERNAL, and says where it happened. */
+export function coded(error: unknown): KedgeError {
+  if (error instanceof KedgeError) return error;
+  const why = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  return new KedgeError('KEDGE_INTERNAL', why, { cause: error });
+}
+
 /** A failure of that code with another way out; any other as it is. */
 export function withHint(error: unknown, code: ErrorCode, hint: string): unknown {
   if (!(error instanceof KedgeError) || error.code !== code) return error;

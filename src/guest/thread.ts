@@ -12,7 +12,7 @@ import { ENGINES } from '../engine/engines.ts';
 import { stopSignalOf } from '../engine/stop.ts';
 import { initialMemories } from '../engine/wasm/initial-memory.ts';
 import { type ModuleInfo, parseModule } from '../engine/wasm/module.ts';
-import { KedgeError } from '../errors.ts';
+import { coded, KedgeError } from '../errors.ts';
 import { encodeCbor } from '../image/cbor.ts';
 import { applyDeltas, collectDeltas } from '../image/memory-delta.ts';
 import { native } from '../native.ts';
@@ -211,11 +211,10 @@ export class GuestThread {
       this.#say({ kind: 'reply', id, result: { ...captured, memory, handles } }, transfer);
     const { memory } = captured;
     if (memory instanceof Uint8Array) return reply(memory, [memory.buffer as ArrayBuffer]);
-    const failed = (why: unknown): void =>
-      this.#say({ kind: 'error', id, error: plain(new KedgeError('KEDGE_ENGINE_STATE', String(why))) });
+    const failed = (why: unknown): void => this.#say({ kind: 'error', id, error: plain(coded(why)) });
     void memory.section.then((section) => {
       if (section !== undefined) return reply({ length: section.length, digest: section.digest }, []);
-      failed('the guest went on meanwhile');
+      failed(new KedgeError('KEDGE_ENGINE_STATE', 'the guest went on meanwhile'));
     }, failed);
   }
 
@@ -243,9 +242,8 @@ export class GuestThread {
     if (this.#state.name === 'ended') return;
     try {
       this.#captured ??= this.#capture(this.#live());
-    } catch (error) {
-      // `save` tries again, and says what is wrong.
-      if (!(error instanceof KedgeError)) throw error;
+    } catch {
+      // `save` tries again, and says what is wrong: memory may be short now and not then.
     }
   }
 
@@ -391,8 +389,7 @@ export class GuestThread {
           break;
       }
     } catch (error) {
-      if (!(error instanceof KedgeError)) throw error;
-      this.#say({ kind: 'error', id, error: plain(error) });
+      this.#say({ kind: 'error', id, error: plain(coded(error)) });
     }
     after?.();
   }

@@ -1,7 +1,9 @@
 /** Images on disk. */
 import { randomBytes } from 'node:crypto';
+import { rmSync } from 'node:fs';
 import { link, lstat, open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import process from 'node:process';
 import { KedgeError } from '../errors.ts';
 import { MAX_IMAGE } from './format.ts';
 
@@ -69,6 +71,7 @@ export async function writeImageFile(
   let bytes = 0;
   let remove: (() => Promise<void>) | undefined;
   try {
+    using _ = removedBySignals(temporary);
     let inode: bigint;
     {
       await using file = await open(temporary, 'wx', 0o600);
@@ -96,6 +99,23 @@ export async function writeImageFile(
     const hint = WRITE_HINTS[code];
     throw new KedgeError('KEDGE_IMAGE_WRITE', `cannot write the image ${path}: ${reason(cause)}`, { hint, cause });
   }
+}
+
+const SIGNALS = ['SIGHUP', 'SIGINT', 'SIGTERM'] as const;
+
+/** Removes a file when a signal ends this process: it holds a guest's memory, and nobody would look for it. */
+function removedBySignals(path: string): Disposable {
+  const leave = (): void => {
+    for (const signal of SIGNALS) process.off(signal, removed);
+  };
+  const removed = (signal: NodeJS.Signals): void => {
+    rmSync(path, { force: true });
+    leave();
+    // What a signal does without a listener; where somebody else listens, that is theirs to decide.
+    if (process.listenerCount(signal) === 0) process.kill(process.pid, signal);
+  };
+  for (const signal of SIGNALS) process.on(signal, removed);
+  return { [Symbol.dispose]: leave };
 }
 
 /** Removes a file if it is still the one that is meant. */

@@ -1,7 +1,7 @@
 /** Messages of agents, and their checks. One link carries one request and what follows from it. */
 import { Type } from 'typebox';
 import type { Static } from 'typebox';
-import { KedgeError, isErrorCode } from '../errors.ts';
+import { coded, KedgeError, isErrorCode } from '../errors.ts';
 import { POLICIES } from '../engine/engine.ts';
 import { matches, mismatch } from '../schema.ts';
 import type { Frame, Link } from './transport.ts';
@@ -183,13 +183,6 @@ export async function expect<K extends AnswerName>(
 
 /** A failure as a message. */
 export function errorMessage(error: unknown): Answer<'error'> {
-  if (error instanceof KedgeError) {
-    const { code, message, hint } = error;
-    return { type: 'error', code, message, ...(hint === undefined ? {} : { hint }) };
-  }
-  return {
-    type: 'error',
-    code: 'KEDGE_INTERNAL',
-    message: error instanceof Error ? (error.stack ?? '') : String(error),
-  };
+  const { code, message, hint } = coded(error);
+  return { type: 'error', code, message, ...(hint === undefined ? {} : { hint }) };
 }

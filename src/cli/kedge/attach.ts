@@ -1,10 +1,14 @@
 /** The foreground of `run` and `restore`: a guest's output and exit code as if it were a process here. */
 import type { Writable } from 'node:stream';
-import { KedgeError } from '../../errors.ts';
+import { setTimeout } from 'node:timers/promises';
+import { coded, KedgeError } from '../../errors.ts';
 import type { AgentClient } from '../../migrate/client.ts';
 import type { GuestInfo } from '../../migrate/protocol.ts';
 
 export type Streams = { readonly stdout: Writable; readonly stderr: Writable };
+
+/** Between two tries to stop a guest with which something else is done, milliseconds. */
+const BUSY_RETRY = 100;
 
 const SIGNALS = { SIGINT: 2, SIGTERM: 15 } as const;
 
@@ -22,26 +26,54 @@ export async function copyLogs(agent: AgentClient, guest: string, follow: boolea
 }
 
 /**
- * Stays with a guest until its code ends here. SIGINT and SIGTERM stop the guest. Returns the exit code: the guest's, 128 + the signal,
- * or 0 when it goes on elsewhere. Throws KEDGE_GUEST_CRASHED when it failed.
+ * Stays with a guest until its code ends here. SIGINT and SIGTERM stop the guest, one that is being moved when that is over. Returns
+ * the exit code: 128 + the signal, else the guest's, or 0 when it goes on elsewhere, which is said. Throws KEDGE_GUEST_CRASHED when it
+ * failed.
  */
 export async function stayWith(agent: AgentClient, guest: GuestInfo, streams: Streams): Promise<number> {
   let signalled: keyof typeof SIGNALS | undefined;
+  let over = false;
   const stop = (signal: keyof typeof SIGNALS) => (): void => {
-    signalled ??= signal;
-    // The wait below ends by it; when the agent is gone, by that.
-    agent.stop(guest.id).catch(() => undefined);
+    if (signalled === undefined) void stopWhenIdle(agent, guest, streams, () => over);
+    signalled = signal;
   };
   const handlers = { SIGINT: stop('SIGINT'), SIGTERM: stop('SIGTERM') };
   process.on('SIGINT', handlers.SIGINT);
   process.on('SIGTERM', handlers.SIGTERM);
   try {
     const [end] = await Promise.all([agent.wait(guest.id), copyLogs(agent, guest.id, true, streams)]);
-    if (signalled !== undefined) return 128 + SIGNALS[signalled];
-    return 'exitCode' in end ? end.exitCode : wentAway(guest, end.gone, streams);
+    const interrupted = signalled === undefined ? undefined : 128 + SIGNALS[signalled];
+    if ('exitCode' in end) return interrupted ?? end.exitCode;
+    // That it was stopped needs no word when it was asked for here.
+    if (interrupted !== undefined && end.gone === 'stopped') return interrupted;
+    const code = wentAway(guest, end.gone, streams);
+    return interrupted ?? code;
   } finally {
+    over = true;
     process.off('SIGINT', handlers.SIGINT);
     process.off('SIGTERM', handlers.SIGTERM);
+  }
+}
+
+/** Stops a guest, and tries again while something else is done with it. The wait for the guest ends by it, or by what was done. */
+async function stopWhenIdle(
+  agent: AgentClient,
+  { id, name }: GuestInfo,
+  { stderr }: Streams,
+  over: () => boolean,
+): Promise<void> {
+  for (let tries = 0; !over(); tries += 1) {
+    try {
+      return await agent.stop(id);
+    } catch (error) {
+      const { code, message } = coded(error);
+      // It has ended, or its agent has: the wait says so.
+      if (code === 'KEDGE_GUEST_ENDED' || code === 'KEDGE_GUEST_UNKNOWN' || code === 'KEDGE_AGENT_UNREACHABLE') return;
+      if (code === 'KEDGE_LINK_BROKEN') return;
+      if (code !== 'KEDGE_GUEST_BUSY') return void stderr.write(`kedge: guest ${name} was not stopped: ${message}\n`);
+      if (tries === 0) stderr.write(`kedge: ${message}; it is stopped after that, if it is still here\n`);
+      await setTimeout(BUSY_RETRY);
+    }
   }
 }
 

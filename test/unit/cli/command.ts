@@ -43,7 +43,7 @@ export class Cli {
     const ended = new Promise<Ended>((resolve) => {
       child.once('close', (code) => resolve({ code, stdout, stderr }));
     });
-    return { child, ended, printed: () => stdout };
+    return { child, ended, printed: () => stdout, complained: () => stderr };
   }
 
   run(...args: string[]): Promise<Ended> {

@@ -110,6 +110,32 @@ describe('kedge', { concurrency: 2 }, () => {
     await waitFor(async () => (await listed(hosts.a, 'interrupted')).state !== 'running', { what: 'the guest to end' });
   });
 
+  test('run in the foreground: SIGINT while the guest is being moved stops it after that, or says where it is', async () => {
+    for (const moves of [false, true]) {
+      const name = moves ? 'leaves' : 'stays';
+      const run = cli.start(['run', '--name', name, 'ticks.wasm']);
+      await waitFor(() => run.printed().includes('tick 0002'), { what: 'output' });
+      const kept = hosts.a.agent.find(name);
+      const done = Promise.withResolvers<void>();
+      const move = kept.during('moving', () => done.promise);
+      run.child.kill('SIGINT');
+      await waitFor(() => run.complained().includes('is moving already; it is stopped after that'), { what: 'a word' });
+      if (moves) {
+        kept.leave('moved to /run/other.sock');
+        await kept.guest.destroy();
+      }
+      done.resolve();
+      await move;
+      const { code, stderr } = await run.ended;
+      assert.equal(code, 130);
+      const told = /\nkedge: guest leaves was moved to \/run\/other\.sock; follow it there: kedge logs leaves -f/.test(
+        stderr,
+      );
+      assert.equal(told, moves, stderr);
+      assert.notEqual((await listed(hosts.a, name)).state, 'running');
+    }
+  });
+
   test('run --detach, ps, logs, stop', async () => {
     const run = await kedge('run', '-d', '--name', 'long', '-p', '8080:80', 'ticks.wasm');
     assert.deepEqual(run, { code: 0, stdout: 'long\n', stderr: '' });

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   chmodSync,
   mkdtempSync,
@@ -11,9 +13,11 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import process from 'node:process';
 import { afterEach, beforeEach, test } from 'node:test';
 import { KedgeError } from '../../../src/errors.ts';
 import { mustBeNewFile, readImageFile, writeImageFile } from '../../../src/image/file.ts';
+import { waitFor } from '../../support/wait.ts';
 
 let directory = '';
 let path = '';
@@ -97,3 +101,25 @@ test('a file that cannot be read has a code', async () => {
   chmodSync(path, 0o600);
   assert.equal((await readImageFile(path)).length, 0);
 });
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  test(`${signal} in the middle of it ends the process and leaves nothing`, async () => {
+    const script = `
+      import { writeImageFile } from ${JSON.stringify(new URL('../../../src/image/file.ts', import.meta.url).href)};
+      async function* endless() {
+        for (;;) {
+          yield Buffer.alloc(1000, 7);
+          await new Promise((resolve) => setTimeout(resolve, 5));
+        }
+      }
+      await writeImageFile(${JSON.stringify(path)}, endless(), { force: false });`;
+    const writer = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'ignore', 'inherit'],
+    });
+    const ended = once(writer, 'exit');
+    await waitFor(() => readdirSync(directory).some((name) => name.endsWith('.tmp')), { what: 'a part of the image' });
+    writer.kill(signal);
+    assert.deepEqual(await ended, [null, signal]);
+    assert.deepEqual(readdirSync(directory), []);
+  });
+}
