@@ -82,6 +82,7 @@ export const ERROR_CODES = {
   KEDGE_FLOW_MISMATCH: 'the gateway and the image disagree about a connection',
   // Images
   KEDGE_IMAGE_INVALID: 'an image whose parts contradict each other',
+  KEDGE_IMAGE_TOO_LARGE: 'an image of more bytes than any that is read',
   KEDGE_IMAGE_NOT_AN_IMAGE: 'not a Kedge image',
   KEDGE_IMAGE_VERSION: 'an image of a newer version',
   KEDGE_IMAGE_TRUNCATED: 'an image that ends too early',

@@ -1,5 +1,7 @@
 /** How both programs print values: for other programs, and for people. */
 
+import { printable } from './table.ts';
+
 /** A port of the gateway's outside address that leads to one of a guest. */
 type Published = { readonly proto: 'tcp' | 'udp'; readonly outsidePort: number; readonly guestPort: number };
 
@@ -23,7 +25,7 @@ export function formatAge(milliseconds: number): string {
 /** Lines of `name  value`, the values under one another. */
 export function formatPairs(pairs: readonly (readonly [string, string | number | boolean])[]): string {
   const width = Math.max(...pairs.map(([name]) => name.length));
-  return pairs.map(([name, value]) => `${name.padEnd(width)}  ${value}\n`).join('');
+  return pairs.map(([name, value]) => `${name.padEnd(width)}  ${printable(String(value))}\n`).join('');
 }
 
 /** `8080->80/tcp,53->53/udp`, or `-`. */

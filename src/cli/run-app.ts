@@ -3,13 +3,14 @@ import type { CommandContext, RouteMap } from '@stricli/core';
 import { buildApplication, help, run, text_en, version } from '@stricli/core';
 import { KedgeError } from '../errors.ts';
 import { VERSION } from '../version.ts';
+import { printable } from './table.ts';
 
-/** Two lines at most: what happened with its stable code, and what to do. */
+/** Two lines, where nothing of ours went wrong: what happened with its stable code, and what to do. */
 export function formatFailure(error: unknown): string {
   if (error instanceof KedgeError) {
     if (error.code === 'KEDGE_INTERNAL') return error.stack ?? error.message;
-    const hint = error.hint === undefined ? '' : `\n  hint: ${error.hint}`;
-    return `${error.code}: ${error.message}${hint}`;
+    const hint = error.hint === undefined ? '' : `\n  hint: ${printable(error.hint)}`;
+    return `${error.code}: ${printable(error.message)}${hint}`;
   }
   // No failure of the world around us comes as another kind of error: a fault of ours, with its trace.
   return error instanceof Error ? (error.stack ?? error.message) : String(error);

@@ -48,13 +48,17 @@ export function decodeCbor(bytes: Uint8Array, part: CborPart): unknown {
   }
 }
 
-/** Counts heads (RFC 8949 §3) one after the other; whether they make sense together is the decoder's to say. */
 function checkItems(bytes: Uint8Array, part: CborPart): void {
   const most = MOST_ITEMS[part];
+  if (hasMoreItems(bytes, most))
+    throw new KedgeError('KEDGE_IMAGE_INVALID', `the image's ${part} has more than ${most} items, as no guest has`);
+}
+
+/** Counts heads (RFC 8949 §3) one after the other; whether they make sense together is the decoder's to say. */
+export function hasMoreItems(bytes: Uint8Array, most: number): boolean {
   let items = 0;
   for (let at = 0; at < bytes.length; items += 1) {
-    if (items === most)
-      throw new KedgeError('KEDGE_IMAGE_INVALID', `the image's ${part} has more than ${most} items, as no guest has`);
+    if (items === most) return true;
     const head = bytes[at] ?? 0;
     const [major, info] = [head >> 5, head & 31];
     const width = info < 24 || info > 27 ? 0 : 1 << (info - 24);
@@ -63,4 +67,5 @@ function checkItems(bytes: Uint8Array, part: CborPart): void {
     // Bytes (2) and text (3) are one item, however long.
     at += 1 + width + (major === 2 || major === 3 ? argument : 0);
   }
+  return false;
 }

@@ -2,11 +2,20 @@
 import { promisify } from 'node:util';
 import { constants, zstdCompress } from 'node:zlib';
 import type { CallState, FramesState, GlobalState } from '../engine/engine.ts';
+import { KedgeError } from '../errors.ts';
 import { encodeCbor } from './cbor.ts';
 import { encodeFrames, encodeGlobals } from './compute.ts';
 import { sha256, sha256OfPieces } from './digest.ts';
 import type { SectionName } from './format.ts';
-import { ENTRY_SIZE, FORMAT_VERSION, MAGIC, PRELUDE_DIGEST_AT, PRELUDE_SIZE, SECTION_KINDS } from './format.ts';
+import {
+  ENTRY_SIZE,
+  FORMAT_VERSION,
+  MAGIC,
+  MAX_IMAGE,
+  PRELUDE_DIGEST_AT,
+  PRELUDE_SIZE,
+  SECTION_KINDS,
+} from './format.ts';
 import type { Manifest } from './manifest.ts';
 import { packDelta } from './memory-delta.ts';
 import type { ImagePart, StoredSection } from './memory-section.ts';
@@ -51,9 +60,19 @@ export type WholeParts = ImageParts & { readonly memory: Uint8Array };
 /** The parts of an image in order; one after the other they are the file. */
 export function encodeImage(parts: WholeParts): Promise<Uint8Array[]>;
 export function encodeImage(parts: ImageParts): Promise<ImagePart[]>;
+/** Throws KEDGE_IMAGE_TOO_LARGE. */
 export async function encodeImage(parts: ImageParts): Promise<ImagePart[]> {
   const { manifest } = parts;
-  return assemble(encodeCbor(manifest, 'manifest'), await encodeSections(parts), manifest.formatVersion);
+  const whole = assemble(encodeCbor(manifest, 'manifest'), await encodeSections(parts), manifest.formatVersion);
+  if (sizeOf(whole) > MAX_IMAGE)
+    throw new KedgeError(
+      'KEDGE_IMAGE_TOO_LARGE',
+      `an image of ${sizeOf(whole)} bytes is larger than any that is read`,
+      {
+        hint: `its guest has more memory that does not compress than ${MAX_IMAGE} bytes`,
+      },
+    );
+  return whole;
 }
 
 /** Exported for tests that make images no writer makes. */

@@ -21,6 +21,18 @@ export type AgentMainOptions = {
   readonly dirs?: readonly { readonly host: string; readonly guest: string }[];
 };
 
+/** Throws KEDGE_USAGE for a name that is given twice: nobody could say which is meant. */
+function namedOnce(dirs: NonNullable<AgentMainOptions['dirs']>): ReadonlyMap<string, string> {
+  const directories = new Map<string, string>();
+  for (const { host, guest } of dirs) {
+    const other = directories.get(guest);
+    if (other !== undefined)
+      throw new KedgeError('KEDGE_USAGE', `--dir gives guests both ${other} and ${host} as ${guest}`);
+    directories.set(guest, host);
+  }
+  return directories;
+}
+
 /** Runs an agent until SIGTERM or SIGINT; prints one line when it is ready. Returns the exit code. */
 export async function runAgent(options: AgentMainOptions): Promise<number> {
   const { socket, leg } = options;
@@ -33,7 +45,7 @@ export async function runAgent(options: AgentMainOptions): Promise<number> {
       hint: `its legs are: ${legs.map(({ name }) => name).join(', ')}`,
     });
   const registry = options.stateDir === undefined ? noRegistry : fileRegistry(options.stateDir);
-  const directories = new Map((options.dirs ?? []).map(({ host, guest }) => [guest, host]));
+  const directories = namedOnce(options.dirs ?? []);
   // Loading what a guest's thread runs takes 0.3 s without what V8 made of it before, 0.1 s with it.
   if (options.stateDir !== undefined) enableCompileCache(join(options.stateDir, 'cache', 'node'));
   const agent = new Agent({ gateway, leg, transport: unixTransport, registry, directories, warn });

@@ -292,7 +292,7 @@ export class Agent {
     };
     this.#enrolment.record(kept.identity.id);
     try {
-      return await takeOver(kept, image, { leg, gateway: this.#gateway, own });
+      return await takeOver(kept, image, { leg, gateway: this.#gateway, commitLimit: this.limits.commit, own });
     } finally {
       if (!owned) this.#enrolment.unrecord(kept.identity.id);
     }

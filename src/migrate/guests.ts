@@ -55,7 +55,13 @@ export class GuestList {
         hint: 'give this one another --name, or stop that one',
       });
     this.#promised.add(name);
-    return { name, [Symbol.dispose]: () => void this.#promised.delete(name) };
+    let kept = true;
+    // Once: by the second time the name may be promised to another.
+    const dispose = (): void => {
+      if (kept) this.#promised.delete(name);
+      kept = false;
+    };
+    return { name, [Symbol.dispose]: dispose };
   }
 
   /** A free name made of words that a module or another guest is called by. */

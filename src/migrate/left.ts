@@ -12,8 +12,10 @@ import type { Registry } from './registry.ts';
 const FROZEN_GRACE = 60_000;
 const LOOK_AGAIN = 1_000;
 
+const NOT_SIGNED_OFF = 'guests of the agent before this one were not signed off';
+
 export type LeftOptions = {
-  readonly gateway: GatewayClient;
+  readonly gateway: Pick<GatewayClient, 'guests' | 'unregister'>;
   readonly leg: string;
   readonly registry: Registry;
   readonly warn: (what: string) => void;
@@ -44,16 +46,23 @@ async function attempt({ warn, signal }: LeftOptions, work: () => Promise<void>)
   try {
     await work();
   } catch (error) {
-    if (!signal.aborted) warn(`guests of the agent before this one were not signed off: ${String(error)}`);
+    if (!signal.aborted) warn(`${NOT_SIGNED_OFF}: ${String(error)}`);
   }
 }
 
 async function clearLate(options: LeftOptions, ids: Left): Promise<void> {
   const { grace = FROZEN_GRACE, signal } = options;
   const deadline = performance.now() + grace;
-  while (ids.size > 0) {
+  for (let told = false; ids.size > 0;) {
     await delay(Math.min(LOOK_AGAIN, grace), undefined, { signal });
-    await clearOnce(options, ids, performance.now() >= deadline);
+    try {
+      await clearOnce(options, ids, performance.now() >= deadline);
+    } catch (error) {
+      // A gateway that is being started again is asked again, for as long as this agent lives.
+      if (!(error instanceof KedgeError)) throw error;
+      if (!told && !signal.aborted) options.warn(`${NOT_SIGNED_OFF}, which is tried again: ${String(error)}`);
+      told = true;
+    }
   }
 }
 
@@ -92,7 +101,7 @@ async function clearOnce(
   return waiting;
 }
 
-async function signOff(gateway: GatewayClient, { id, epoch }: GuestSummary): Promise<void> {
+async function signOff(gateway: LeftOptions['gateway'], { id, epoch }: GuestSummary): Promise<void> {
   try {
     await gateway.unregister(id, { epoch });
   } catch (error) {

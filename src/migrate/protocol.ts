@@ -170,7 +170,22 @@ export async function expect<K extends AnswerName>(
   link: Link,
   ...kinds: readonly K[]
 ): Promise<Answer<K> & { readonly payload: Uint8Array }> {
-  const frame: Frame | undefined = await link.receive();
+  return answerOf(await link.receive(), kinds);
+}
+
+/** The same of one that must begin to come in time, and then not stall: milliseconds for each. */
+export async function expectSoon<K extends AnswerName>(
+  link: Link,
+  stallMs: number,
+  ...kinds: readonly K[]
+): Promise<Answer<K> & { readonly payload: Uint8Array }> {
+  return answerOf(await link.receive(stallMs), kinds);
+}
+
+function answerOf<K extends AnswerName>(
+  frame: Frame | undefined,
+  kinds: readonly K[],
+): Answer<K> & { readonly payload: Uint8Array } {
   if (frame === undefined) throw new KedgeError('KEDGE_LINK_BROKEN', 'the agent closed the connection');
   const { message, payload } = frame;
   if (matches(Answers.error, message)) {

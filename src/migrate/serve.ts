@@ -5,7 +5,7 @@ import type { Agent } from './agent.ts';
 import type { Kept } from './kept.ts';
 import { STORE_BYTES } from './limits.ts';
 import type { Request } from './protocol.ts';
-import { errorMessage, expect, readRequest } from './protocol.ts';
+import { errorMessage, expect, expectSoon, readRequest } from './protocol.ts';
 import { MOVE_VERSION, within } from './stages.ts';
 import type { Link } from './transport.ts';
 
@@ -103,7 +103,7 @@ async function receive(
   const incoming = await agent.prepare(request.guest, module);
   try {
     await link.send({ type: 'prepared' });
-    const { payload } = await expect(link, 'image');
+    const { payload } = await expectSoon(link, agent.limits.image, 'image');
     const stages = await incoming.take(payload);
     await link.send({ type: 'committed', stages });
   } finally {

@@ -12,8 +12,7 @@ import type { Kept } from './kept.ts';
 import type { StageTime } from './stages.ts';
 import { StageRunner } from './stages.ts';
 
-/** Questions to a gateway whose answer to a commit was lost, and how long between them, milliseconds. */
-const COMMIT_TRIES = 20;
+/** Between two questions to a gateway whose answer to a commit was lost, milliseconds. */
 const RETRY = 250;
 
 /** Checks that an image is of the guest that was announced. Throws KEDGE_IMAGE_INVALID. */
@@ -38,6 +37,8 @@ export async function fill(kept: Kept, image: Image, flows: readonly FlowReport[
 export type TakeOverOptions = {
   readonly leg: string;
   readonly gateway: GatewayClient;
+  /** How long a gateway is asked that does not answer, milliseconds: as long as the source waits before it asks itself. */
+  readonly commitLimit: number;
   /** Called when the gateway has switched: from there on the guest is this agent's, whatever happens to it. */
   readonly own: () => void;
 };
@@ -47,7 +48,7 @@ export type TakeOverOptions = {
  * here and can go on where it was.
  */
 export async function takeOver(kept: Kept, bytes: Uint8Array, options: TakeOverOptions): Promise<readonly StageTime[]> {
-  const { leg, gateway, own } = options;
+  const { leg, gateway, commitLimit, own } = options;
   const { guest, identity } = kept;
   const { id, epoch } = identity;
   const stages = new StageRunner('target');
@@ -66,7 +67,7 @@ export async function takeOver(kept: Kept, bytes: Uint8Array, options: TakeOverO
     if (verified.status === 'rejected') throw verified.reason;
     const image = verified.value;
     await stages.run('restore', () => fill(kept, image, flows));
-    await stages.run('commit', () => commit(id, { epoch, claim }, gateway));
+    await stages.run('commit', () => commit(id, { epoch, claim }, gateway, commitLimit));
   } catch (error) {
     await guest.destroy();
     // The attach would run out by itself; a gateway that cannot be told has worse troubles.
@@ -84,8 +85,8 @@ export async function takeOver(kept: Kept, bytes: Uint8Array, options: TakeOverO
 }
 
 /** Commits, and asks again when the answer was lost: a commit is idempotent. */
-async function commit(id: string, claim: ClaimBody, gateway: GatewayClient): Promise<void> {
-  for (let tries = 1; ; tries++) {
+async function commit(id: string, claim: ClaimBody, gateway: GatewayClient, limit: number): Promise<void> {
+  for (const start = performance.now(); ;) {
     try {
       await gateway.commit(id, claim);
       return;
@@ -93,7 +94,7 @@ async function commit(id: string, claim: ClaimBody, gateway: GatewayClient): Pro
       const lost =
         error instanceof KedgeError &&
         (error.code === 'KEDGE_GATEWAY_TIMEOUT' || error.code === 'KEDGE_GATEWAY_UNREACHABLE');
-      if (!lost || tries === COMMIT_TRIES) throw error;
+      if (!lost || performance.now() - start > limit) throw error;
       await new Promise((resolve) => setTimeout(resolve, RETRY));
     }
   }

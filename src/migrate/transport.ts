@@ -12,11 +12,13 @@ import { connect, createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
 import { decode, encode } from 'cborg';
 import { KedgeError } from '../errors.ts';
+import { hasMoreItems } from '../image/cbor.ts';
+import { MAX_IMAGE } from '../image/format.ts';
 
 const PREFIX = 12;
 const MAX_RECORD = 16 * 1024 * 1024;
-/** The largest image that is taken: linear memory has 4 GiB at most. */
-const MAX_PAYLOAD = 4 * 1024 ** 3;
+/** Items of a record: some hundred thousand arguments and variables are its largest part. Each may become a hundred bytes. */
+const MAX_ITEMS = 1 << 20;
 
 export type Frame = { readonly message: unknown; readonly payload: Uint8Array };
 
@@ -30,7 +32,8 @@ export interface Link {
    * `stallMs` also when the other end takes nothing for so long, and with what reading the payload throws; the link is of no use then.
    */
   send(message: unknown, payload?: readonly Payload[], stallMs?: number): Promise<void>;
-  receive(): Promise<Frame | undefined>;
+  /** The next message. Throws KEDGE_LINK_BROKEN, with `stallMs` also when nothing more of it comes for so long. */
+  receive(stallMs?: number): Promise<Frame | undefined>;
   close(): void;
   /** Settles when the link is gone, for whatever reason. */
   readonly closed: Promise<void>;
@@ -63,6 +66,8 @@ class SocketLink implements Link {
   #wanted = 0;
   #ended = false;
   #wake: (() => void) | undefined;
+  /** How long `receive` waits for more, milliseconds. */
+  #patience: number | undefined;
   #sending: Promise<void> = Promise.resolve();
 
   constructor(socket: Socket) {
@@ -101,26 +106,12 @@ class SocketLink implements Link {
     try {
       for await (const piece of pieces(parts)) {
         const written = this.#write(piece);
-        await (stallMs === undefined ? written : this.#stalling(written, stallMs));
+        await (stallMs === undefined ? written : within(stallMs, written, 'took'));
       }
     } catch (error) {
       // What came next would be taken for the rest of this message.
       this.#socket.destroy();
       throw error;
-    }
-  }
-
-  async #stalling(written: Promise<void>, stallMs: number): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const stalled = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => {
-        reject(broken(new Error(`it took nothing for ${stallMs} ms`)));
-      }, stallMs);
-    });
-    try {
-      await Promise.race([written, stalled]);
-    } finally {
-      clearTimeout(timer);
     }
   }
 
@@ -130,16 +121,17 @@ class SocketLink implements Link {
     });
   }
 
-  async receive(): Promise<Frame | undefined> {
+  async receive(stallMs?: number): Promise<Frame | undefined> {
+    this.#patience = stallMs;
     const prefix = await this.#take(PREFIX);
     if (prefix === undefined) return undefined;
     const recordLength = prefix.readUInt32LE(0);
     const payloadLength = Number(prefix.readBigUInt64LE(4));
-    if (recordLength > MAX_RECORD || payloadLength > MAX_PAYLOAD)
-      throw broken(new Error('a frame of impossible length'));
+    if (recordLength > MAX_RECORD || payloadLength > MAX_IMAGE) throw broken(new Error('a frame of impossible length'));
     const record = await this.#take(recordLength);
     const payload = await this.#take(payloadLength);
     if (record === undefined || payload === undefined) throw broken(new Error('it ended within a message'));
+    if (hasMoreItems(record, MAX_ITEMS)) throw broken(new Error('a record of more items than any'));
     return { message: decode(record), payload };
   }
 
@@ -176,15 +168,43 @@ class SocketLink implements Link {
       this.#wanted = length;
       this.#wake = more.resolve;
       this.#socket.resume();
-      await more.promise;
+      await this.#patient(more.promise);
     }
     this.#wake = undefined;
     this.#wanted = 0;
     return true;
   }
 
+  async #patient(more: Promise<void>): Promise<void> {
+    const ms = this.#patience;
+    if (ms === undefined) return await more;
+    try {
+      await within(ms, more, 'sent');
+    } catch (error) {
+      // What came later would be taken for the answer to another question. The other end can still be told.
+      this.#ended = true;
+      this.#socket.pause();
+      throw error;
+    }
+  }
+
   close(): void {
     this.#socket.destroy();
+  }
+}
+
+/** Rejects with KEDGE_LINK_BROKEN when the other end has not done it in time. */
+async function within<T>(ms: number, work: Promise<T>, done: 'took' | 'sent'): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const stalled = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      reject(broken(new Error(`it ${done} nothing for ${ms} ms`)));
+    }, ms);
+  });
+  try {
+    return await Promise.race([work, stalled]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

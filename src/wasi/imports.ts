@@ -53,7 +53,7 @@ export class Wasi {
   readonly #descriptors = new DescriptorTable();
 
   /**
-   * Throws KEDGE_PREOPEN_INVALID when a directory cannot be opened and KEDGE_RESTORE_FILE when a file of `saved` cannot.
+   * Throws KEDGE_PREOPEN_INVALID when a directory cannot be opened, or two have one name, and KEDGE_RESTORE_FILE when a file of `saved` cannot.
    */
   constructor(options: WasiOptions) {
     const { context, saved, sockets, stdio } = options;
@@ -62,6 +62,7 @@ export class Wasi {
       throw new TypeError('a guest without sockets needs a waiter');
     }
     const preopens = options.preopens ?? [];
+    mustDiffer(preopens);
     this.#args = saved?.args ?? options.args ?? [];
     this.#environ = saved?.environ ?? options.environ ?? [];
     this.#clocks = new Clocks(options.time ?? SYSTEM_TIME, BigInt(saved?.monotonic ?? 0));
@@ -134,6 +135,16 @@ export class Wasi {
       release(this.#descriptors.remove(fd), undefined);
     }
   }
+}
+
+/** What the guest has open is saved by the names of directories: of two with one name, another would be found again. */
+function mustDiffer(preopens: readonly Preopen[]): void {
+  const names = preopens.map(({ guestPath }) => guestPath);
+  const twice = names.find((name, n) => names.indexOf(name) !== n);
+  if (twice === undefined) return;
+  throw new KedgeError('KEDGE_PREOPEN_INVALID', `two directories are to be the guest's ${twice}`, {
+    hint: 'give each another name: --dir HOST:GUEST',
+  });
 }
 
 /** The descriptor table as the `sock_*` functions use it. */

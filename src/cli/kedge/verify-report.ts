@@ -3,7 +3,7 @@ import { STACK_EXHAUSTED } from '../../engine/traps.ts';
 import { functionNames } from '../../engine/wasm/names.ts';
 import type { Difference } from '../../verify/difference.ts';
 import type { Divergence, End, Verdict } from '../../verify/verdict.ts';
-import { renderTable } from '../table.ts';
+import { printable, renderTable } from '../table.ts';
 
 export type Report = Verdict & {
   readonly module: string;
@@ -37,11 +37,12 @@ function describeDivergence(
   { point, calls, place, differences, unseen }: Divergence,
   names: ReadonlyMap<number, string>,
 ): string {
-  const named = (index: number): string => (names.has(index) ? `${index} (${names.get(index)})` : String(index));
+  const named = (index: number): string =>
+    printable(names.has(index) ? `${index} (${names.get(index)})` : String(index));
   const where =
     place === null
       ? 'before any code had run\n'
-      : `after function ${named(place.function)}, offset 0x${place.offset.toString(16)}: ${place.instruction}${place.source === null ? '' : ` (${place.source})`}\n`;
+      : `after function ${named(place.function)}, offset 0x${place.offset.toString(16)}: ${place.instruction}${place.source === null ? '' : ` (${printable(place.source)})`}\n`;
   const [first = '', second = ''] = engines.map(({ name }) => name.toUpperCase());
   const table = renderTable(
     ['WHAT', first, second].map((title) => ({ title, align: 'left' as const })),

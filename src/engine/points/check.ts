@@ -100,12 +100,12 @@ function checkValues(frame: Frame, point: Point | undefined, referenced: Readonl
   for (const local of frame.locals) {
     if (local.index <= last) throw corrupt(`function ${frame.function} has local ${local.index} twice`);
     last = local.index;
-    mustBe(resumable.locals[local.index], local, 'locals');
+    mustBe(resumable.locals.each[local.index], local, 'locals');
   }
   const there = new Set(frame.locals.map(({ index }) => index));
   if (!live.every((index) => there.has(index))) mustBe(undefined, undefined, 'locals');
   if (frame.operands.length !== operands.length) mustBe(undefined, undefined, 'operands');
-  operands.forEach((temp, n) => mustBe(resumable.temps[temp], frame.operands[n], 'operands'));
+  operands.forEach((temp, n) => mustBe(resumable.temps.each[temp], frame.operands[n], 'operands'));
 }
 
 /**

@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { formatFailure } from '../../../src/cli/run-app.ts';
+import { printable, renderTable } from '../../../src/cli/table.ts';
+import { KedgeError } from '../../../src/errors.ts';
 import { formatAge, formatPairs, formatPublish, toJson } from '../../../src/cli/format.ts';
 
 test('pairs stand under one another', () => {
@@ -26,4 +29,14 @@ test('published ports, outside first', () => {
 
 test('JSON is indented and ends its line', () => {
   assert.equal(toJson({ a: [1] }), '{\n  "a": [\n    1\n  ]\n}\n');
+});
+
+test('what a terminal would obey is written as text, wherever a name comes from', () => {
+  const evil = 'a\x1b]0;title\x07\x9b31m\r\n\u202eb\u2028\u{e9}';
+  const shown = 'a\\x1b]0;title\\x07\\x9b31m\\x0d\\x0a\\u{202e}b\\u{2028}\u{e9}';
+  assert.equal(printable(evil), shown);
+  assert.equal(renderTable([{ title: 'T', align: 'left' }], [[evil]]), `T\n${shown}\n`);
+  assert.equal(formatPairs([['module', evil]]), `module  ${shown}\n`);
+  const error = new KedgeError('KEDGE_PREOPEN_INVALID', evil, evil);
+  assert.equal(formatFailure(error), `KEDGE_PREOPEN_INVALID: ${shown}\n  hint: ${shown}`);
 });

@@ -261,6 +261,10 @@ describe('kedge', { concurrency: 2 }, () => {
       [['run', '--nope', 'compute.wasm'], /No flag registered for --nope/],
       [['run', '-p', '99999', 'compute.wasm'], /no port from 1 to 65535/],
       [['migrate', 'x'], /Expected input for flag --to/],
+      [
+        ['agent', '--socket', 'x', '--gateway', hosts.gateway.socket, '--leg', 'a', '--dir', '/a:/x', '--dir', '/b:/x'],
+        /KEDGE_USAGE: --dir gives guests both \/a and \/b as \/x/,
+      ],
     ];
     for (const [args, words] of cases) {
       const { code, stdout, stderr } = await kedge(...args);

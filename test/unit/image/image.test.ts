@@ -5,13 +5,20 @@ import fc from 'fast-check';
 import { checkHandles } from '../../../src/guest/handles-check.ts';
 import { decodeCbor, encodeCbor } from '../../../src/image/cbor.ts';
 import { type SectionDigest, sha256, sha256OfPieces } from '../../../src/image/digest.ts';
-import { DIGEST_SIZE, ENTRY_SIZE, FORMAT_VERSION, PRELUDE_DIGEST_AT, PRELUDE_SIZE } from '../../../src/image/format.ts';
+import {
+  DIGEST_SIZE,
+  ENTRY_SIZE,
+  FORMAT_VERSION,
+  MAX_IMAGE,
+  PRELUDE_DIGEST_AT,
+  PRELUDE_SIZE,
+} from '../../../src/image/format.ts';
 import type { SectionName } from '../../../src/image/format.ts';
 import { type Manifest, pagesOf } from '../../../src/image/manifest.ts';
 import { applyDelta, applyDeltas, collectDeltas, packDelta } from '../../../src/image/memory-delta.ts';
 import { decodeFlows, decodeImage, verifyImage } from '../../../src/image/reader.ts';
 import type { Section } from '../../../src/image/writer.ts';
-import { assemble, encodeSections } from '../../../src/image/writer.ts';
+import { assemble, encodeImage, encodeSections } from '../../../src/image/writer.ts';
 import { guestMemory, image, INITIAL, MANIFEST, MODULE, moduleOf, named, parts, WASM_PAGE } from './fixtures.ts';
 import { bytesOf } from '../../support/parts.ts';
 
@@ -301,4 +308,9 @@ test('memory that the module cannot have is refused before it is unpacked', asyn
   // A guest whose code has ended has none.
   const nothing = Buffer.concat(await packDelta(collectDeltas([], []), 1));
   await decodeImage(await withSection('memory', nothing, { ...MANIFEST, memoryPages: 0 }));
+});
+
+test('an image that nobody would read is not written', async () => {
+  const memory = { length: MAX_IMAGE, digest: new Uint8Array(DIGEST_SIZE), read: () => assert.fail('it was read') };
+  await assert.rejects(encodeImage(parts({ memory })), { code: 'KEDGE_IMAGE_TOO_LARGE' });
 });

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { GatewayClient } from '../../../src/gateway/admin/client.ts';
+import { KedgeError } from '../../../src/errors.ts';
 import { clearLeft } from '../../../src/migrate/left.ts';
 import { FakeGateway } from './fake-gateway.ts';
 
@@ -66,6 +67,27 @@ describe('guests that a killed agent has left', () => {
     assert.equal(stateOf(lost), undefined);
     assert.deepEqual(warnings.slice(1), ['guest lost ended with the agent before this one']);
     assert.deepEqual(removed, [lost]);
+  });
+
+  test('that were frozen are given up later when the gateway was not there for a while', async () => {
+    const lost = await frozen('waiting');
+    let tries = 0;
+    const restarted: Parameters<typeof clearLeft>[0]['gateway'] = {
+      guests: () => {
+        tries += 1;
+        if (tries === 1 || tries > 3) return gateway.guests();
+        throw new KedgeError('KEDGE_GATEWAY_UNREACHABLE', 'it is started again');
+      },
+      unregister: (id, body) => gateway.unregister(id, body),
+    };
+    const registry = { left: [lost], add: () => undefined, remove: (id: string) => void removed.push(id) };
+    const warn = (what: string): void => void warnings.push(what);
+    const { rest } = await clearLeft({ gateway: restarted, leg: 'a', registry, grace: 5, signal, warn });
+    await rest;
+    assert.equal(stateOf(lost), undefined);
+    assert.deepEqual(removed, [lost]);
+    assert.match(warnings[1] ?? '', /were not signed off, which is tried again: .*it is started again/);
+    assert.deepEqual(warnings.slice(2), ['guest waiting ended with the agent before this one']);
   });
 
   test('that were frozen, and then continued by this very agent, live on', async () => {

@@ -6,6 +6,8 @@ import { connect } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { encode } from 'cborg';
 import { LIMITS } from '../../../src/migrate/limits.ts';
+import { MOVE_VERSION } from '../../../src/migrate/stages.ts';
+import { unixTransport } from '../../../src/migrate/transport.ts';
 import { waitFor } from '../../support/wait.ts';
 import { wat } from '../engine/support.ts';
 import { Hosts, lines, listed, spec, ticker } from './agents.ts';
@@ -24,7 +26,7 @@ function padded(module: Uint8Array, size: number): Uint8Array {
 describe('limits', () => {
   let hosts: Hosts;
   before(async () => {
-    hosts = await Hosts.start(undefined, undefined, { ...LIMITS, stop: 500, stall: 200, store: 200 });
+    hosts = await Hosts.start(undefined, undefined, { ...LIMITS, stop: 500, image: 300, stall: 200, store: 200 });
   });
   after(() => hosts[Symbol.asyncDispose]());
 
@@ -80,6 +82,21 @@ describe('limits', () => {
     await once(socket, 'close');
     assert.ok(socket.bytesRead < 4 * 1024 * 1024);
     await hosts.a.client.stop('large');
+  });
+
+  test('a source that says nothing more when its target is prepared: name and thread are free again', async () => {
+    await hosts.a.client.run(spec({ name: 'promised' }), ticker());
+    const { identity, code } = hosts.a.agent.find('promised');
+    const link = await unixTransport.connect(hosts.b.socket);
+    await link.send({ type: 'receive', version: MOVE_VERSION, guest: identity }, [code.module]);
+    assert.deepEqual((await link.receive())?.message, { type: 'prepared' });
+    await assert.rejects(hosts.b.client.run(spec({ name: 'promised' }), ticker()), { code: 'KEDGE_GUEST_EXISTS' });
+    const answer = (await link.receive())?.message;
+    assert.match(JSON.stringify(answer), /KEDGE_LINK_BROKEN.*it sent nothing for 300 ms/);
+    await hosts.b.client.run(spec({ name: 'promised' }), ticker());
+    await hosts.b.client.stop('promised');
+    await hosts.a.client.stop('promised');
+    link.close();
   });
 
   test('a guest that reaches no stable point goes on, and the policy that has some is named', async () => {

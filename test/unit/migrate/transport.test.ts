@@ -101,7 +101,13 @@ describe('a link', () => {
     const wrong = Buffer.alloc(16, 0xff);
     wrong.writeUInt32LE(4, 0);
     wrong.writeBigUInt64LE(0n, 4);
-    for (const bytes of [huge, many, cut, wrong, Buffer.from('GET / HTTP/1.1\r\n\r\n'), Buffer.alloc(0)]) {
+    // An array of ten million empty arrays.
+    const bomb = Buffer.alloc(12 + 10_000_005, 0x80);
+    bomb.writeUInt32LE(10_000_005, 0);
+    bomb.writeBigUInt64LE(0n, 4);
+    bomb.writeUInt8(0x9a, 12);
+    bomb.writeUInt32BE(10_000_000, 13);
+    for (const bytes of [huge, many, cut, wrong, bomb, Buffer.from('GET / HTTP/1.1\r\n\r\n'), Buffer.alloc(0)]) {
       const socket = connect(hosts.a.socket);
       await once(socket, 'connect');
       socket.on('error', () => undefined);

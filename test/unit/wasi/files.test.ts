@@ -170,6 +170,11 @@ test('preopened directories are told by name', () => {
   assert.equal(bench.call('fd_prestat_dir_name', 3, 100, 4), ERRNO.ENAMETOOLONG);
   assert.equal(bench.call('fd_prestat_get', 4, 8), ERRNO.EBADF);
   assert.equal(bench.call('fd_prestat_get', 1, 8), ERRNO.EBADF);
+  const twice = [directory.path, '/'].map((hostPath) => ({ guestPath: '/data', hostPath }));
+  assert.throws(() => new Bench({ preopens: twice }), {
+    code: 'KEDGE_PREOPEN_INVALID',
+    message: "two directories are to be the guest's /data",
+  });
   assert.throws(() => new Bench({ preopens: [{ guestPath: '/x', hostPath: '/does/not/exist' }] }), {
     code: 'KEDGE_PREOPEN_INVALID',
   });
