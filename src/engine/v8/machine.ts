@@ -3,7 +3,7 @@ import { isMainThread, resourceLimits } from 'node:worker_threads';
 import { KedgeError } from '../../errors.ts';
 import type { HostValue, InstrumentedModule, StopSignal } from '../engine.ts';
 import type { HostSide, Machine } from '../points/machine.ts';
-import { STACK_EXHAUSTED, trapOfV8 } from '../traps.ts';
+import { STACK_EXHAUSTED, trapText } from '../traps.ts';
 import type { MemoryEntry } from '../wasm/module.ts';
 
 /** What the instrumented module says of its memories. */
@@ -135,7 +135,7 @@ export class V8Machine implements Machine {
 
   trapOf(error: unknown): string | undefined {
     if (error instanceof RangeError && error.message.includes('call stack')) return STACK_EXHAUSTED;
-    return error instanceof WebAssembly.RuntimeError ? trapOfV8(error.message) : undefined;
+    return error instanceof WebAssembly.RuntimeError ? trapText(error.message) : undefined;
   }
 }
 

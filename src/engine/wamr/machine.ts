@@ -13,6 +13,7 @@ import { native } from '../../native.ts';
 import type { HostValue, StopSignal } from '../engine.ts';
 import type { HostCall, HostSide, Machine } from '../points/machine.ts';
 import { followSignal } from '../stop.ts';
+import { trapText } from '../traps.ts';
 
 export type NativeModule = InstanceType<typeof native.WamrModule>;
 
@@ -104,6 +105,8 @@ export class WamrMachine implements Machine {
   }
 
   trapOf(error: unknown): string | undefined {
-    return error instanceof Error && 'code' in error && error.code === 'KEDGE_TRAP' ? error.message : undefined;
+    return error instanceof Error && 'code' in error && error.code === 'KEDGE_TRAP'
+      ? trapText(error.message)
+      : undefined;
   }
 }

@@ -62,7 +62,7 @@ const HOST: BareHost = { call: (_, name, args) => answer(name, args) };
 
 /** What a call came to, in words that are equal for equal ends on all engines. */
 function described(instance: Bare, ended: Ended, types: string, first: number): string {
-  if (ended.kind !== 'returned') return ended.kind === 'trapped' ? `trap ${trapKind(ended.message)}` : ended.kind;
+  if (ended.kind !== 'returned') return ended.kind === 'trapped' ? `trap ${ended.message}` : ended.kind;
   let at = first;
   return [...types]
     .map((letter) => {
@@ -71,14 +71,6 @@ function described(instance: Bare, ended: Ended, types: string, first: number): 
       return `${letter} ${canonicalBits(letter, bits)}`;
     })
     .join(', ');
-}
-
-/** V8 does not tell some traps apart. */
-function trapKind(message: string): string {
-  if (/table|undefined element/u.test(message)) return 'table';
-  if (/indirect call|uninitialized element/u.test(message)) return 'indirect call';
-  if (/^(integer overflow|invalid conversion)/u.test(message)) return 'integer';
-  return message;
 }
 
 const EXHAUSTED = 'trap call stack exhausted';
