@@ -6,6 +6,7 @@ export const ERROR_CODES = {
   KEDGE_NATIVE_MISSING: 'the native addon was not built for this machine',
   KEDGE_USAGE: 'a command was called with arguments it does not have',
   KEDGE_INTERNAL: 'a fault of Kedge itself',
+  KEDGE_OUT_OF_MEMORY: 'this host has no memory left for it',
   // TUN devices and routes
   KEDGE_TUN_MISSING: '/dev/net/tun is not there',
   KEDGE_TUN_PERMISSION: 'CAP_NET_ADMIN is missing',
@@ -135,6 +136,11 @@ export class KedgeError extends Error {
 /** Any failure as one with a code. What nobody has foreseen is KEDGE_INTERNAL, and says where it happened. */
 export function coded(error: unknown): KedgeError {
   if (error instanceof KedgeError) return error;
+  // Both of V8, for buffers, and of Node, for compression.
+  if (error instanceof Error && /allocat/i.test(error.message)) {
+    const hint = 'make room on this host, or choose another';
+    return new KedgeError('KEDGE_OUT_OF_MEMORY', error.message, { hint, cause: error });
+  }
   const why = error instanceof Error ? (error.stack ?? error.message) : String(error);
   return new KedgeError('KEDGE_INTERNAL', why, { cause: error });
 }
