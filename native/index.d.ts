@@ -266,6 +266,8 @@ export class WamrInstance {
   setGlobal(name: string, low: number, high: number): boolean;
   /** A number by which any thread can write an exported mutable i32 global, see {@link wamrWriteFlag}. 0: there is none. */
   shareFlag(name: string): number;
+  /** A number by which any thread can end what the instance runs, see {@link wamrEnd}. */
+  shareEnd(): number;
   /** The number of elements of an exported table, or null. */
   tableSize(name: string): number | null;
   /** The function index of an element, -1 for null, -2 when there is no such table or element. */
@@ -278,6 +280,8 @@ export class WamrInstance {
 
 /** Writes a shared flag from any thread; false when its instance is gone. */
 export function wamrWriteFlag(flag: number, value: number): boolean;
+/** Ends what an instance runs, from any thread: its call throws KEDGE_TRAP. False when the instance is gone. */
+export function wamrEnd(number: number): boolean;
 /** The version of WAMR. */
 export function wamrVersion(): string;
 

@@ -61,6 +61,7 @@ export const {
   WamrModule,
   WamrInstance,
   wamrWriteFlag,
+  wamrEnd,
   wamrVersion,
   instrument,
   deltaRuns,

@@ -59,6 +59,18 @@ struct Patch {
 }
 
 const PATCHES: &[Patch] = &[
+    // Code that loops without a host call is ended by `wasm_runtime_terminate` only where it looks, and it looked nowhere: at a branch
+    // that is taken, and at a tail call. The text is written by another thread.
+    Patch {
+        file: "core/iwasm/interpreter/wasm_interp_fast.c",
+        before: "            recover_br_info:\n",
+        after: "            recover_br_info:\n                if (*(volatile char *)module->cur_exception != '\\0')\n                    goto got_exception;\n",
+    },
+    Patch {
+        file: "core/iwasm/interpreter/wasm_interp_fast.c",
+        before: "        uint32 *lp_base = NULL, *lp = NULL;\n        int i;\n",
+        after: "        uint32 *lp_base = NULL, *lp = NULL;\n        int i;\n\n        if (*(volatile char *)module->cur_exception != '\\0')\n            goto got_exception;\n",
+    },
     // After a branch that takes a value out of several blocks, code that is never reached sees the operand space of the branch's target.
     // A block without results that ends there left it so, and what came after it was put over operands below that are still in use.
     Patch {

@@ -78,6 +78,11 @@ export interface StopSignal {
   request(): void;
   clear(): void;
   requested(): boolean;
+  /**
+   * Ends code that reaches no stable point, wherever it is: for good, by a trap that nobody hears of. For a guest whose thread is being
+   * terminated; on V8 that is enough by itself.
+   */
+  end(): void;
   /** Of a signal for guests whose polls count (`FlagKind`). */
   readonly count?: PointCount;
 }

@@ -3,6 +3,8 @@ import type { PointCount, StopHandle, StopSignal } from './engine.ts';
 
 /** The 32-bit word behind the flag's cache line that names a second flag, inside a guest's own globals; 0 while there is none. */
 const SECOND = 16;
+/** Behind it: the number by which the guest's code can be ended where it is; 0 while there is none, or no need of one. */
+const END = 17;
 
 /** A new stop flag, not requested. Make it in any thread and post its `handle` to the guest's. */
 export function createStopSignal(): StopSignal {
@@ -15,7 +17,7 @@ export function stopSignalOf(handle: StopHandle): StopSignal {
   if (!(shared instanceof SharedArrayBuffer)) {
     throw new TypeError('the handle of a stop signal is a shared memory');
   }
-  const words = new Int32Array(shared, 0, SECOND + 1);
+  const words = new Int32Array(shared, 0, END + 1);
   return {
     handle,
     shared,
@@ -27,6 +29,10 @@ export function stopSignalOf(handle: StopHandle): StopSignal {
     },
     clear: () => void Atomics.store(words, 0, 0),
     requested: () => Atomics.load(words, 0) !== 0,
+    end: () => {
+      const number = Atomics.load(words, END);
+      if (number !== 0) native.wamrEnd(number);
+    },
   };
 }
 
@@ -49,4 +55,9 @@ export function followSignal(signal: StopSignal, flag: number): { readonly settl
       if (Atomics.load(words, 0) !== 0) native.wamrWriteFlag(flag, 1);
     },
   };
+}
+
+/** Lets a signal's `end` end the code of a guest that no termination of its thread would interrupt. */
+export function endBySignal(signal: StopSignal, number: number): void {
+  Atomics.store(new Int32Array(signal.shared, 0, END + 1), END, number);
 }

@@ -213,6 +213,7 @@ export class Guest {
   #end(end: GuestEnd): void {
     this.#change({ name: 'ended', end });
     void this.#worker.terminate();
+    this.#stop.end();
     // A thread that is blocked in a call sees that it is to end only when the call returns.
     native.wakeSignal(this.#wake);
   }

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     instance::Instance,
-    stop::StopFlag,
+    stop::Known,
     sys,
     types::{Export, Kind},
 };
@@ -66,10 +66,20 @@ impl Instance {
             return None;
         };
         // SAFETY: the place is an aligned 32-bit word of the instance, which drops its flags before it goes.
-        let flag = unsafe { StopFlag::new(place.cast()) };
+        let flag = unsafe { Known::flag(place.cast()) };
         let number = flag.number();
-        self.flags.borrow_mut().push(flag);
+        self.known.borrow_mut().push(flag);
         Some(number)
+    }
+
+    /// The number by which any thread may end what the instance runs; see [`super::stop::end`].
+    #[must_use]
+    pub fn share_end(&self) -> u32 {
+        // SAFETY: the instance drops what is known of it before it goes.
+        let known = unsafe { Known::instance(self.handle) };
+        let number = known.number();
+        self.known.borrow_mut().push(known);
+        number
     }
 
     fn table(&self, name: &str) -> Option<(sys::TableInstance, Kind)> {

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     module::{Message, Module},
-    stop::StopFlag,
+    stop::{self, Known},
     sys,
     types::{Export, FunctionType, Import, Kind, Refusal, Trap},
 };
@@ -51,7 +51,7 @@ pub struct Instance {
     env: NonNull<sys::CExecEnv>,
     running: Box<Running>,
     callables: RefCell<HashMap<String, Callable>>,
-    pub(super) flags: RefCell<Vec<StopFlag>>,
+    pub(super) known: RefCell<Vec<Known>>,
     pub(super) module: Rc<Module>,
 }
 
@@ -105,7 +105,7 @@ impl Instance {
         let running = Box::new(Running { host: Cell::new(None), ended: Cell::new(false), depth: Cell::new(0) });
         // SAFETY: the box lives as long as the instance and does not move.
         unsafe { sys::wasm_runtime_set_custom_data(handle.as_ptr(), ptr::from_ref(&*running).cast_mut().cast()) };
-        Ok(Self { handle, env, running, callables: RefCell::default(), flags: RefCell::default(), module })
+        Ok(Self { handle, env, running, callables: RefCell::default(), known: RefCell::default(), module })
     }
 
     #[must_use]
@@ -182,6 +182,7 @@ impl Instance {
     }
 
     fn trap(&self) -> Trap {
+        stop::settle();
         // SAFETY: the text belongs to the instance and is copied before it is cleared.
         let text = unsafe { sys::wasm_runtime_get_exception(self.handle.as_ptr()) };
         let message = if text.is_null() {
@@ -235,7 +236,7 @@ impl Instance {
 impl Drop for Instance {
     fn drop(&mut self) {
         // Other threads must not write to what is freed below.
-        self.flags.get_mut().clear();
+        self.known.get_mut().clear();
         // SAFETY: environment and instance are alive, owned here alone, and none of their code runs, since `call` borrows `self`.
         unsafe {
             sys::wasm_runtime_destroy_exec_env(self.env.as_ptr());

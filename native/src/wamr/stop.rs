@@ -1,7 +1,7 @@
-//! Flags inside guests that another thread can write.
+//! What other threads can do to a guest that runs: write a flag inside it, or end it.
 //!
-//! A flag is a global of an instance, and an instance may go at any time in its own thread. So others know a flag only by number;
-//! the number means nothing any more once the instance is gone, and writing holds the lock that removing it takes.
+//! A flag is a global of an instance, and an instance may go at any time in its own thread. So others know either only by number;
+//! the number means nothing any more once the instance is gone, and using it holds the lock that removing it takes.
 
 use std::{
     collections::HashMap,
@@ -12,10 +12,17 @@ use std::{
     },
 };
 
-/// The address of a flag. Only used under the lock of the table.
-struct Place(NonNull<u32>);
+use super::sys::{self, CInstance};
 
-// SAFETY: it is only dereferenced as an atomic, and only while it is in the table.
+/// Only used under the lock of the table.
+#[derive(Clone, Copy)]
+enum Place {
+    Flag(NonNull<u32>),
+    Instance(NonNull<CInstance>),
+}
+
+// SAFETY: a flag is only dereferenced as an atomic, an instance only given to what WAMR has for other threads, and only while it is
+// in the table.
 unsafe impl Send for Place {}
 
 #[derive(Default)]
@@ -30,13 +37,23 @@ fn table() -> MutexGuard<'static, Option<Table>> {
     TABLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Keeps a flag known until it is dropped.
-pub struct StopFlag(u32);
+/// Keeps a flag or an instance known until it is dropped.
+pub struct Known(u32);
 
-impl StopFlag {
+impl Known {
     /// # Safety
     /// `place` is an aligned 32-bit word that lives until this is dropped and is only read, or written as an atomic.
-    pub(super) unsafe fn new(place: NonNull<u32>) -> Self {
+    pub(super) unsafe fn flag(place: NonNull<u32>) -> Self {
+        Self::new(Place::Flag(place))
+    }
+
+    /// # Safety
+    /// The instance lives until this is dropped.
+    pub(super) unsafe fn instance(instance: NonNull<CInstance>) -> Self {
+        Self::new(Place::Instance(instance))
+    }
+
+    fn new(place: Place) -> Self {
         let mut guard = table();
         let table = guard.get_or_insert_default();
         // Zero stands for no flag. Numbers come again after four thousand million instances.
@@ -46,7 +63,7 @@ impl StopFlag {
                 break;
             }
         }
-        table.places.insert(table.last, Place(place));
+        table.places.insert(table.last, place);
         Self(table.last)
     }
 
@@ -56,7 +73,7 @@ impl StopFlag {
     }
 }
 
-impl Drop for StopFlag {
+impl Drop for Known {
     fn drop(&mut self) {
         if let Some(table) = table().as_mut() {
             table.places.remove(&self.0);
@@ -68,10 +85,28 @@ impl Drop for StopFlag {
 #[must_use]
 pub fn write(number: u32, value: u32) -> bool {
     let guard = table();
-    let Some(place) = guard.as_ref().and_then(|table| table.places.get(&number)) else {
+    let Some(Place::Flag(place)) = guard.as_ref().and_then(|table| table.places.get(&number)) else {
         return false;
     };
     // SAFETY: while it is in the table, which is locked, the word is alive.
-    unsafe { AtomicU32::from_ptr(place.0.as_ptr()) }.store(value, Ordering::SeqCst);
+    unsafe { AtomicU32::from_ptr(place.as_ptr()) }.store(value, Ordering::SeqCst);
+    true
+}
+
+/// Waits for whoever is about to end an instance: what WAMR says of it is whole then.
+pub(super) fn settle() {
+    drop(table());
+}
+
+/// Ends what an instance runs, from any thread; false when it is gone. The call into it then ends in a trap: at once where it
+/// branches, at its end where it is in a host function.
+#[must_use]
+pub fn end(number: u32) -> bool {
+    let guard = table();
+    let Some(Place::Instance(instance)) = guard.as_ref().and_then(|table| table.places.get(&number)) else {
+        return false;
+    };
+    // SAFETY: while it is in the table, which is locked, the instance is alive; WAMR has this for other threads.
+    unsafe { sys::wasm_runtime_terminate(instance.as_ptr()) };
     true
 }

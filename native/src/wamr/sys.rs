@@ -77,6 +77,7 @@ unsafe extern "C" {
     pub fn wasm_runtime_get_exception(instance: *mut CInstance) -> *const c_char;
     pub fn wasm_runtime_set_exception(instance: *mut CInstance, message: *const c_char);
     pub fn wasm_runtime_clear_exception(instance: *mut CInstance);
+    pub fn wasm_runtime_terminate(instance: *mut CInstance);
     pub fn wasm_runtime_get_default_memory(instance: *mut CInstance) -> *mut CMemory;
     pub fn wasm_memory_get_base_address(memory: *mut CMemory) -> *mut c_void;
     pub fn wasm_memory_get_cur_page_count(memory: *mut CMemory) -> u64;

@@ -13,3 +13,4 @@ mod socket;
 mod support;
 mod tun;
 mod wamr;
+mod wamr_stop;

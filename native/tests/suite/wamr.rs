@@ -1,9 +1,8 @@
-use std::{cell::RefCell, rc::Rc, thread, time::Duration};
+use std::{cell::RefCell, rc::Rc, thread};
 
 use kedge_native::wamr::{
     instance::{Host, Instance, NULL, PAGE_SIZE},
     module::Module,
-    stop,
     types::{Export, FunctionType, Import, Kind, Refusal, Trap},
     version,
 };
@@ -15,7 +14,7 @@ fn load(text: &str) -> Result<Rc<Module>, Refusal> {
     Module::load(bytes).map(Rc::new)
 }
 
-fn instance(text: &str) -> Instance {
+pub fn instance(text: &str) -> Instance {
     Instance::new(load(text).expect("the module loads"), STACK).expect("it can be instantiated")
 }
 
@@ -28,7 +27,7 @@ fn unsupported(text: &str) -> String {
 }
 
 /// No imports.
-struct Nobody;
+pub struct Nobody;
 
 impl Host for Nobody {
     fn call(&self, import: &Import, _: &[u64]) -> Option<u64> {
@@ -45,7 +44,7 @@ impl<F: Fn(&Import, &[u64]) -> Option<u64>> Host for Answers<F> {
     }
 }
 
-fn wasm(message: &str) -> Result<Vec<u64>, Trap> {
+pub fn wasm(message: &str) -> Result<Vec<u64>, Trap> {
     Err(Trap::Wasm(message.into()))
 }
 
@@ -223,24 +222,6 @@ fn globals_and_tables_by_their_names() {
     assert_eq!(guest.call("call", &[1], &Nobody), wasm("uninitialized element"));
     assert!(!guest.table_set("table", 3, None) && !guest.table_set("table", 0, Some(3)));
     assert!(!guest.table_set("other", 0, None));
-}
-
-#[test]
-fn another_thread_stops_a_loop() {
-    let guest = instance(
-        r#"(module (global $stop (export "stop") (mut i32) (i32.const 0)) (global (export "fixed") i32 (i32.const 0))
-            (func (export "spin") (loop (br_if 0 (i32.eqz (global.get $stop))))))"#,
-    );
-    assert_eq!(guest.share_flag("fixed"), None);
-    let flag = guest.share_flag("stop").expect("it has the flag");
-    let other = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(20));
-        assert!(stop::write(flag, 1));
-    });
-    assert_eq!(guest.call("spin", &[], &Nobody), Ok(vec![]));
-    other.join().expect("the other thread wrote the flag");
-    drop(guest);
-    assert!(!stop::write(flag, 1), "the flag is gone with its instance");
 }
 
 #[test]

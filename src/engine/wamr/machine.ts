@@ -12,7 +12,7 @@ import { KedgeError } from '../../errors.ts';
 import { native } from '../../native.ts';
 import type { HostValue, StopSignal } from '../engine.ts';
 import type { HostCall, HostSide, Machine } from '../points/machine.ts';
-import { followSignal } from '../stop.ts';
+import { endBySignal, followSignal } from '../stop.ts';
 import { trapText } from '../traps.ts';
 
 export type NativeModule = InstanceType<typeof native.WamrModule>;
@@ -52,6 +52,7 @@ export class WamrMachine implements Machine {
     }
     const flag = stop.count === undefined ? this.#instance.shareFlag('kedge:stop') : 0;
     this.#settle = flag === 0 ? () => {} : followSignal(stop, flag).settle;
+    endBySignal(stop, this.#instance.shareEnd());
   }
 
   memory(index: number): Uint8Array {

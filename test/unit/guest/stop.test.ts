@@ -1,8 +1,13 @@
 /** A guest stops whenever it is asked to, in particular at once after it was let go on. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { test } from 'node:test';
+import { ENGINES } from '../../../src/engine/engines.ts';
+import { instrument } from '../../../src/engine/points/instrument.ts';
+import { Guest } from '../../../src/guest/guest.ts';
+import { startWorker } from '../../../src/guest/spare.ts';
 import { wat } from '../engine/support.ts';
-import { plainGuest } from './support.ts';
+import { PLAIN, plainGuest } from './support.ts';
 
 const ROUNDS = 300;
 
@@ -20,3 +25,39 @@ test('a stop that comes right behind a resume is not lost', async () => {
     await guest.destroy();
   }
 });
+
+const LOOP = '(loop $again (br $again))';
+const TAIL_CALLS = '(return_call $first)';
+
+// V8 has no look at a tail call; docs/stable-points.md says so.
+for (const [engine, bodies] of [
+  ['v8', [LOOP]],
+  ['wamr', [LOOP, TAIL_CALLS]],
+] as const) {
+  test(
+    `a guest on ${engine} that never comes to a stable point ends with its thread`,
+    { timeout: 60_000 },
+    async () => {
+      for (const body of bodies) {
+        const module = wat(
+          `(module (memory (export "memory") 1) (func $first (export "_start") ${body}))`,
+          '--enable-tail-call',
+        );
+        const worker = startWorker();
+        const left = once(worker, 'exit');
+        const guest = new Guest({
+          ...PLAIN,
+          worker,
+          engine,
+          module,
+          instrumented: instrument(module, 'call', ENGINES[engine].flag),
+          stopLimit: 200,
+        });
+        await guest.start();
+        await assert.rejects(guest.stop(), { code: 'KEDGE_GUEST_UNSTOPPABLE' });
+        await guest.destroy();
+        await left;
+      }
+    },
+  );
+}

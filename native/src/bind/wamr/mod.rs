@@ -205,6 +205,12 @@ impl WamrInstance {
         Ok(self.shared()?.instance.share_flag(&name).unwrap_or(0))
     }
 
+    /// The number by which any thread may end what the instance runs with `wamrEnd`.
+    #[napi]
+    pub fn share_end(&self) -> Result<u32> {
+        Ok(self.shared()?.instance.share_end())
+    }
+
     /// The number of elements of an exported table, or nothing.
     #[napi]
     pub fn table_size(&self, name: String) -> Result<Option<u32>> {
@@ -244,6 +250,12 @@ impl WamrInstance {
 #[napi]
 pub fn wamr_write_flag(number: u32, value: u32) -> bool {
     stop::write(number, value)
+}
+
+/// Ends what an instance runs: its call throws `KEDGE_TRAP`. False when the instance is gone.
+#[napi]
+pub fn wamr_end(number: u32) -> bool {
+    stop::end(number)
 }
 
 #[napi]
