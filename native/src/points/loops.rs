@@ -45,8 +45,8 @@ pub fn polled(code: &Code, policy: Policy, calls: &Calls) -> Vec<bool> {
     polled
 }
 
-/// Walks the constructs from the inside out. `sure` is, of each, a loop that polls and is surely entered when the construct
-/// is, unless a branch leaves the construct before.
+/// Walks the constructs from the inside out. `sure` is, of each, the first of its instructions by which each way through it polls: a
+/// loop that does, or a call of a function that does so at its entry.
 fn choose(code: &Code, calls: &Calls, polled: &mut [bool]) {
     let branches = first_branches(code);
     let mut sure = first_calls(code, calls);
@@ -56,22 +56,21 @@ fn choose(code: &Code, calls: &Calls, polled: &mut [bool]) {
     };
     for number in (1..code.constructs.len()).rev() {
         let construct = &code.constructs[number];
+        // A branch to here leaves out what comes behind it: of a loop that is the rest of the turn, of a block its rest. One
+        // that goes further out is looked at there. And of an `if` an arm may not run at all.
+        sure[number] = sure[number].filter(|surely| branches[number] > *surely && !is_if(number));
         if construct.is_loop && sure[number].is_none() && branches[number] != Index::MAX {
             polled[number] = true;
             sure[number] = Some(construct.start);
         }
-        let parent = construct.parent as usize;
-        if let Some(entered) = sure[number]
-            && !is_if(parent)
-            && branches[parent] > entered
-        {
-            sure[parent] = Some(sure[parent].map_or(entered, |other| other.min(entered)));
+        if let Some(surely) = sure[number] {
+            let outer = &mut sure[construct.parent as usize];
+            *outer = Some(outer.map_or(surely, |other| other.min(surely)));
         }
     }
 }
 
-/// Of each construct that is a block, loop or the function, the first instruction of its own that calls a function which polls
-/// at its entry.
+/// Of each construct, the first instruction of its own that calls a function which polls at its entry.
 fn first_calls(code: &Code, calls: &Calls) -> Vec<Option<Index>> {
     let mut first = vec![None; code.constructs.len()];
     let mut open = vec![0u32];

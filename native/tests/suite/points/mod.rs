@@ -1,5 +1,6 @@
 //! The stable-point pass: its output is run on wasmi, stopped, moved to new instances and compared with the original.
 
+mod bounds;
 mod generated;
 mod machine;
 mod programs;
