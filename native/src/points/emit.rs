@@ -115,15 +115,15 @@ impl Abi {
 /// The code of one function while it is written.
 #[derive(Debug, Default)]
 pub struct Body {
-    /// Locals and code, without the size in front and without the numbers of points.
+    /// Locals and code, without the size in front and without the number of its first point.
     pub bytes: Vec<u8>,
     /// Where in `bytes` branches are that lead to cold paths. An optimizing engine that does not know keeps values in
     /// memory all through a hot loop for the sake of a poll in it: on V8 this is most of what polls cost.
     pub cold: Vec<u32>,
-    /// Where in `bytes` an `i32.const` lacks its number, and of which point of the function that is. Points are numbered through
-    /// the module, so the numbers are known when all functions before this one are.
-    pub points: Vec<(u32, u32)>,
-    /// Number in the module of the function's first point.
+    /// Where in `bytes` an `i32.const` lacks the number of the function's first point. Points are numbered through the
+    /// module, so it is known when all functions before this one are.
+    number_at: Option<u32>,
+    /// That number.
     pub first_point: u32,
     /// How many locals it has, parameters included; 0 when nobody asked.
     pub locals: u32,
@@ -147,10 +147,10 @@ impl Body {
         self.cold.push(self.place());
     }
 
-    /// Pushes the number that a point of the function has in the module.
-    pub fn number(&mut self, point: usize) {
+    /// Pushes the number that the first point of the function has in the module.
+    pub fn first_point(&mut self) {
         self.bytes.push(I32_CONST);
-        self.points.push((self.place(), u32::try_from(point).unwrap_or(u32::MAX)));
+        self.number_at = Some(self.place());
     }
 
     /// Puts the declarations of locals in front.
@@ -160,39 +160,33 @@ impl Body {
         locals.extend_from_slice(&self.bytes);
         self.bytes = locals;
         self.cold.iter_mut().for_each(|at| *at += moved);
-        self.points.iter_mut().for_each(|(at, _)| *at += moved);
+        self.number_at = self.number_at.map(|at| at + moved);
         self
     }
 
-    /// How many bytes it has with its numbers.
-    #[must_use]
-    pub fn size(&self) -> usize {
-        let mut size = self.bytes.len();
+    /// What is missing in `bytes`, and where.
+    fn number(&self) -> (u32, Vec<u8>) {
         let mut number = Vec::new();
-        for (_, point) in &self.points {
-            number.clear();
-            (self.first_point + point).cast_signed().encode(&mut number);
-            size += number.len();
-        }
-        size
+        let Some(at) = self.number_at else { return (self.place(), number) };
+        self.first_point.cast_signed().encode(&mut number);
+        (at, number)
     }
 
-    /// Writes the body with its numbers to `out`, and to `cold` where its cold branches then are.
+    /// How many bytes it has with its number.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.bytes.len() + self.number().1.len()
+    }
+
+    /// Writes the body with its number to `out`, and to `cold` where its cold branches then are.
     pub fn finish(&self, out: &mut Vec<u8>, cold: &mut Vec<u32>) {
-        let start = out.len();
-        let mut marks = self.cold.iter().copied().peekable();
-        let mut copied = 0;
-        for (at, point) in &self.points {
-            // What came in between moves everything behind it.
-            let moved = u32::try_from(out.len() - start).unwrap_or(u32::MAX) - copied;
-            cold.extend(std::iter::from_fn(|| marks.next_if(|mark| mark < at)).map(|mark| mark + moved));
-            out.extend_from_slice(&self.bytes[copied as usize..*at as usize]);
-            (self.first_point + point).cast_signed().encode(out);
-            copied = *at;
-        }
-        let moved = u32::try_from(out.len() - start).unwrap_or(u32::MAX) - copied;
-        cold.extend(marks.map(|mark| mark + moved));
-        out.extend_from_slice(&self.bytes[copied as usize..]);
+        let (at, number) = self.number();
+        let moved = u32::try_from(number.len()).unwrap_or(u32::MAX);
+        cold.extend(self.cold.iter().map(|mark| if *mark < at { *mark } else { *mark + moved }));
+        let (before, after) = self.bytes.split_at(at as usize);
+        out.extend_from_slice(before);
+        out.extend_from_slice(&number);
+        out.extend_from_slice(after);
     }
 }
 

@@ -16,6 +16,8 @@ use super::{
 const TIGHT: u32 = 256;
 /// The most locals that a poll clears.
 pub const MOST_CLEARED: usize = 64;
+/// Points of a level of the spill, unless there are so many that this makes the fewest constants.
+const LEVEL: usize = 16;
 
 /// All that is known of a function when it is written.
 pub struct Function<'a> {
@@ -76,14 +78,61 @@ impl Function<'_> {
         write_edit(self.abi, edit, out);
     }
 
-    /// Opens the block that the spill is behind, and in it the one that stands for the function.
+    fn level(&self) -> usize {
+        LEVEL.max(self.points.len().isqrt())
+    }
+
+    /// How many levels the spill has. WAMR's interpreter copies each constant of a function into each of its frames, at each
+    /// call. A number of its own for each point would be many, so they are numbered within levels: on the way from one to
+    /// the next its size is added, and to the last the number of the function's first point. That is all on the cold path.
+    #[must_use]
+    pub fn levels(&self) -> u32 {
+        u32::try_from(self.points.len().div_ceil(self.level())).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// The number of a point within its level, and the label of that. `nearest`: the label of the innermost level.
+    fn exit(&self, point: usize, nearest: u32) -> (i32, u32) {
+        let level = u32::try_from(point / self.level()).unwrap_or(u32::MAX);
+        (constant(point % self.level()), nearest + self.levels() - 1 - level)
+    }
+
+    /// Whether a number up to that of points is one of the constants that levels use.
+    #[must_use]
+    pub fn is_small(&self, number: usize) -> bool {
+        number <= self.level()
+    }
+
+    /// Pushes such a number, made of those constants.
+    pub fn number(&self, number: usize, out: &mut Vec<u8>) {
+        let mut sink = InstructionSink::new(out);
+        if self.is_small(number) {
+            sink.i32_const(constant(number));
+            return;
+        }
+        let (level, rest) = (number / self.level(), number % self.level());
+        sink.i32_const(constant(level)).i32_const(constant(self.level())).i32_mul();
+        if rest != 0 {
+            sink.i32_const(constant(rest)).i32_add();
+        }
+    }
+
+    /// Opens the blocks that the levels of the spill are behind, and in them the one that stands for the function.
     pub fn open(&self, out: &mut Vec<u8>) {
-        InstructionSink::new(out).block(BlockType::Result(ValType::I32)).block(self.ty);
+        for _ in 0..self.levels() {
+            InstructionSink::new(out).block(BlockType::Result(ValType::I32));
+        }
+        InstructionSink::new(out).block(self.ty);
     }
 
     /// Writes the spill and the end of the function, behind the `end` of the block that stands for it.
-    pub fn spill(&self, first_temp: u32, out: &mut Vec<u8>) {
-        InstructionSink::new(out).return_().end().call(self.abi.frame);
+    pub fn spill(&self, first_temp: u32, out: &mut Body) {
+        InstructionSink::new(&mut out.bytes).return_().end();
+        for _ in 1..self.levels() {
+            InstructionSink::new(&mut out.bytes).i32_const(constant(self.level())).i32_add().end();
+        }
+        out.first_point();
+        let out = &mut out.bytes;
+        InstructionSink::new(out).i32_add().call(self.abi.frame);
         let locals = (0..).zip(&self.code.locals);
         for (local, ty) in locals.chain((first_temp..).zip(&self.temps.types)) {
             self.abi.save(*ty, out, |out| {
@@ -94,25 +143,23 @@ impl Function<'_> {
         InstructionSink::new(out).end();
     }
 
-    /// Writes a poll. `spill` is the label of the spill; `ready` completes the temporaries.
-    pub fn poll(&self, point: usize, spill: u32, ready: &[u8], out: &mut Body) {
+    /// Writes a poll. `nearest` is the label of the spill's innermost level; `ready` completes the temporaries.
+    pub fn poll(&self, point: usize, nearest: u32, ready: &[u8], out: &mut Body) {
+        let (number, spill) = self.exit(point, nearest);
         self.abi.flag(&mut out.bytes);
         out.mark_cold();
-        InstructionSink::new(&mut out.bytes).if_(BlockType::Empty);
-        out.number(point);
-        InstructionSink::new(&mut out.bytes).call(self.abi.ask);
+        InstructionSink::new(&mut out.bytes).if_(BlockType::Empty).call(self.abi.ask);
         out.mark_cold();
         InstructionSink::new(&mut out.bytes).if_(BlockType::Empty);
         out.bytes.extend_from_slice(ready);
-        out.number(point);
-        InstructionSink::new(&mut out.bytes).br(spill + 2).end().end();
+        InstructionSink::new(&mut out.bytes).i32_const(number).br(spill + 2).end().end();
     }
 
     /// Writes the check behind a call.
-    pub fn check(&self, point: usize, spill: u32, ready: &[u8], out: &mut Body) {
+    pub fn check(&self, point: usize, nearest: u32, ready: &[u8], out: &mut Body) {
+        let (number, spill) = self.exit(point, nearest);
         if ready.is_empty() {
-            out.number(point);
-            InstructionSink::new(&mut out.bytes).global_get(self.abi.unwind);
+            InstructionSink::new(&mut out.bytes).i32_const(number).global_get(self.abi.unwind);
             out.mark_cold();
             InstructionSink::new(&mut out.bytes).br_if(spill).drop();
             return;
@@ -121,8 +168,7 @@ impl Function<'_> {
         out.mark_cold();
         InstructionSink::new(&mut out.bytes).if_(BlockType::Empty);
         out.bytes.extend_from_slice(ready);
-        out.number(point);
-        InstructionSink::new(&mut out.bytes).br(spill + 1).end();
+        InstructionSink::new(&mut out.bytes).i32_const(number).br(spill + 1).end();
     }
 
     /// Whether a poll should clear the locals that are dead there. One that is not cleared stays alive up to the poll, in a
@@ -149,6 +195,10 @@ impl Function<'_> {
             }
         }
     }
+}
+
+fn constant(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 /// Writes an instruction whose bytes change in every copy.

@@ -35,9 +35,8 @@ impl Helper {
 /// The cold path of a poll: asks the host and notes that frames leave if it wants the guest to stop.
 #[must_use]
 pub fn ask(abi: &Abi, signatures: &mut Signatures) -> Helper {
-    Helper::new(signatures.of(&[Type::I32], &[Type::I32]), None, &[], |out| {
+    Helper::new(signatures.of(&[], &[Type::I32]), None, &[], |out| {
         InstructionSink::new(out)
-            .local_get(0)
             .call(abi.poll)
             .if_(BlockType::Empty)
             .i32_const(1)

@@ -53,7 +53,7 @@ pub fn write(function: &Function<'_>) -> Body {
     if function.points.iter().any(|point| point.normal) {
         function.open(&mut writer.out.bytes);
         writer.instructions();
-        function.spill(first_temp, &mut writer.out.bytes);
+        function.spill(first_temp, &mut writer.out);
     } else {
         writer.instructions();
     }
@@ -119,7 +119,7 @@ struct Writer<'a, 'b> {
     first_temp: u32,
     /// The function's, and behind them those of operands that are only in the way of others.
     temps: Temps,
-    /// How many labels are open inside the spill's: what a branch to the spill counts.
+    /// How many labels are open inside the spill's: what a branch to its innermost level counts.
     labels: u32,
     out: Body,
     /// Offset in the file up to which code was written.

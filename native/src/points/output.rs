@@ -123,7 +123,7 @@ fn code(plan: &Plan, bodies: &[&Body], out: &mut Output) {
     }
     let mut hints = BranchHints::new();
     let first = plan.abi.imported_functions + count(plan.host.len());
-    let size: usize = bodies.iter().map(|body| body.bytes.len() + 4 * body.points.len() + 8).sum();
+    let size: usize = bodies.iter().map(|body| body.bytes.len() + 16).sum();
     let mut code = Vec::with_capacity(size);
     bodies.len().encode(&mut code);
     let (mut bytes, mut cold) = (Vec::new(), Vec::new());

@@ -10,7 +10,7 @@ use super::{
 
 /// Host functions in the order in which they are imported.
 const HOST: [(&str, &[Type], &[Type]); 12] = [
-    ("poll", &[Type::I32], &[Type::I32]),
+    ("poll", &[], &[Type::I32]),
     ("frame", &[Type::I32], &[]),
     ("save_i32", &[Type::I32], &[]),
     ("save_i64", &[Type::I64], &[]),

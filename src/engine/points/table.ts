@@ -156,7 +156,7 @@ export class PointTable {
     this.#bytes = module;
   }
 
-  /** The point of a number, as `frame` and `poll` are told. */
+  /** The point of a number, as `frame` is told. */
   point(number: number): Point {
     let low = 0;
     let high = this.functions.length;

@@ -78,6 +78,21 @@ test('the stack of WAMR has room for what the document says', () => {
   assert.equal(goesOn(ENGINES.wamr, module, state), 'exited');
 });
 
+test('on WAMR a frame of a function of many points is not much larger than any', () => {
+  // Without points 77,500 frames.
+  const calls = '(call $leaf)'.repeat(1000);
+  const module = wat(`(module
+    (memory 1)
+    (func $leaf (loop (br_if 0 (i32.const 0))))
+    (func $down (param $left i32)
+      (if (i32.eq (local.get $left) (i32.const -1)) (then ${calls}))
+      (if (local.get $left) (then (call $down (i32.sub (local.get $left) (i32.const 1)))) (else (call $leaf))))
+    (func (export "_start") (call $down (i32.const 20000))))`);
+  const form = instrument(module, 'loop', ENGINES.wamr.flag);
+  const { instance } = makeInstance(form, () => ({}), createStopSignal(), ENGINES.wamr);
+  assert.equal(instance.start().kind, 'exited');
+});
+
 for (const engine of Object.values(ENGINES)) {
   describe(`a deep stack on ${engine.name}`, () => {
     for (const locals of [1, 20, 200])

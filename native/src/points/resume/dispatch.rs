@@ -55,7 +55,7 @@ impl Writer<'_, '_> {
     /// Branches to the target behind which the door is. `labels` are those of the targets, without the first if that is
     /// `straight` ahead.
     fn dispatch(&mut self, targets: &[Target], labels: &[u32], straight: bool) {
-        let door = self.door;
+        let (function, door) = (self.function, self.door);
         let Some((last, others)) = labels.split_last() else { return };
         let mut ends: Vec<usize> = targets.iter().map(|target| target.last()).collect();
         ends.pop();
@@ -66,10 +66,14 @@ impl Writer<'_, '_> {
             self.sink().br_if(label);
             return;
         }
-        if let ([end], true) = (&ends[..], straight) {
-            let end = i32::try_from(end + 1).unwrap_or(i32::MAX);
+        // The door is the number of a point, counted from 1.
+        if let ([end], true) = (&ends[..], straight)
+            && function.is_small(end + 1)
+        {
             let label = self.depth - last;
-            self.sink().local_get(door).i32_const(end).i32_gt_u();
+            self.sink().local_get(door);
+            function.number(end + 1, &mut self.out().bytes);
+            self.sink().i32_gt_u();
             self.out().mark_cold();
             self.sink().br_if(label);
             return;
@@ -81,10 +85,10 @@ impl Writer<'_, '_> {
         // Out of the `if` is straight ahead.
         let ahead = straight.then_some(self.depth);
         for (end, label) in ends.into_iter().zip(ahead.iter().chain(others)) {
-            // The door is the number of a point, counted from 1.
-            let end = i32::try_from(end + 1).unwrap_or(i32::MAX);
             let label = self.depth - label;
-            self.sink().local_get(door).i32_const(end).i32_le_u().br_if(label);
+            self.sink().local_get(door);
+            function.number(end + 1, &mut self.out().bytes);
+            self.sink().i32_le_u().br_if(label);
         }
         let label = self.depth - last;
         self.sink().br(label).end();

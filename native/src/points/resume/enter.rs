@@ -8,7 +8,7 @@ use super::{
         select::{Point, Stand, sequence},
         types::Type,
     },
-    SPILL, Writer,
+    Writer,
     targets::{Target, first_of},
 };
 
@@ -69,7 +69,7 @@ impl Writer<'_, '_> {
             if function.clears(point) {
                 function.clear(number, &mut ready);
             }
-            let spill = self.depth - SPILL;
+            let spill = self.spill();
             function.poll(number, spill, &ready, self.out());
         }
         self.end();
@@ -162,7 +162,7 @@ impl Writer<'_, '_> {
             self.fetch(&own);
             return;
         }
-        let (door, condition) = (self.door, self.condition);
+        let (function, door, condition) = (self.function, self.door, self.condition);
         let others = &own[..own.len().saturating_sub(1)];
         self.sink().local_set(condition);
         self.stash(others);
@@ -170,6 +170,16 @@ impl Writer<'_, '_> {
         self.fetch(others);
         let last_of = |arm| self.targets[sequence(construct, arm) as usize].last().map(|target| target.last());
         let arms = (last_of(0), last_of(1));
+        if let (Some(last), Some(_)) = arms
+            && !function.is_small(last + 1)
+        {
+            self.sink().local_get(door);
+            self.out().mark_cold();
+            self.sink().if_(BlockType::Empty).local_get(door);
+            function.number(last + 1, &mut self.out().bytes);
+            self.sink().i32_le_u().local_set(condition).end().local_get(condition);
+            return;
+        }
         let mut sink = self.sink();
         match arms {
             (Some(_), None) => sink.local_get(condition).local_get(door).i32_or(),
@@ -183,7 +193,7 @@ impl Writer<'_, '_> {
 
     /// The check behind a call. Hints would only be worth their bytes where the function runs often.
     fn check(&mut self, number: usize) {
-        let (function, spill) = (self.function, self.depth - SPILL);
+        let (function, spill) = (self.function, self.spill());
         let hints = self.out.cold.len();
         function.check(number, spill, &[], self.out());
         if !self.merged {

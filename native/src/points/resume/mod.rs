@@ -72,7 +72,7 @@ pub fn write(function: &Function<'_>, types: &CallTypes<'_>, params: Option<u32>
     writer.out.bytes.reserve(size + 32 * function.points.len());
     writer.prologue();
     writer.instructions();
-    function.spill(writer.condition + 1, &mut writer.out().bytes);
+    function.spill(writer.condition + 1, writer.out());
     let temps = u32::try_from(writer.temps.types.len()).unwrap_or(u32::MAX);
     writer.out().locals = writer.condition + 1 + temps;
     let mut all = function.code.locals[params.unwrap_or(0) as usize..].to_vec();
@@ -85,9 +85,6 @@ pub fn write(function: &Function<'_>, types: &CallTypes<'_>, params: Option<u32>
     locals.extend_from_slice(&groups);
     writer.out.behind(locals)
 }
-
-/// Labels around and including that of the spill.
-const SPILL: u32 = 2;
 
 /// A sequence that is being written.
 struct Open {
@@ -145,7 +142,8 @@ impl Writer<'_, '_> {
     fn prologue(&mut self) {
         let (function, merged) = (self.function, self.merged);
         function.open(&mut self.out().bytes);
-        self.depth = SPILL + 1;
+        // The function's own label, the spill's, and the one that stands for the function.
+        self.depth = function.levels() + 2;
         if merged {
             self.sink().global_get(function.abi.entering);
             self.out().mark_cold();
@@ -217,6 +215,11 @@ impl Writer<'_, '_> {
             }
             self.next = self.next_target();
         }
+    }
+
+    /// The label of the spill's innermost level.
+    fn spill(&self) -> u32 {
+        self.depth - self.function.levels() - 1
     }
 
     fn end(&mut self) {

@@ -1,6 +1,7 @@
 //! The stable-point pass: its output is run on wasmi, stopped, moved to new instances and compared with the original.
 
 mod bounds;
+mod constants;
 mod generated;
 mod machine;
 mod programs;

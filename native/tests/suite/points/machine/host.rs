@@ -90,7 +90,7 @@ pub fn outside_call(mut caller: Caller<'_, Host>, name: &str, args: &[Val], resu
 pub fn kedge_imports(store: &mut Store<Host>) -> HashMap<&'static str, Func> {
     let saved = |host: &mut Host, piece: Piece| host.frames.last_mut().expect("a frame was begun").values.push(piece);
     let load = |host: &mut Host| host.loading.pop_front().expect("a value to load");
-    let poll = Func::wrap(&mut *store, |mut caller: Caller<'_, Host>, _point: i32| -> i32 {
+    let poll = Func::wrap(&mut *store, |mut caller: Caller<'_, Host>| -> i32 {
         let host = caller.data_mut();
         let stop = host.when.poll == Some(host.polls);
         host.polls += 1;
