@@ -53,6 +53,8 @@ pub struct Measure {
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
     pub bytes: usize,
+    /// Those of them that are in the metadata, which no limit of functions counts.
+    pub described: usize,
     pub offset: u32,
 }
 
@@ -72,10 +74,12 @@ impl Cost {
             // What is on the stack at points is kept in temporaries when it is made.
             bytes += MOVE * code.operands.len() + copies(function);
         }
+        let mut described = 0;
         for (number, point) in function.points.iter().enumerate() {
             let operands = code.height(point.stack) as usize;
             let live = function.live.count(number);
-            bytes += POINT_DESCRIBED + live + 2 * operands + POINT_RESUME + 2 * MOVE * operands;
+            described += POINT_DESCRIBED + live + 2 * operands;
+            bytes += POINT_RESUME + 2 * MOVE * operands;
             if point.normal && !merged {
                 bytes += POINT_NORMAL + 2 * MOVE * operands;
             }
@@ -88,8 +92,8 @@ impl Cost {
                 bytes += versions * 2 * MOVE * dead;
             }
         }
-        bytes += ways_in(function);
-        Self { bytes, offset: code.locals_at }
+        bytes += ways_in(function) + described;
+        Self { bytes, described, offset: code.locals_at }
     }
 
     /// Of the two functions that stand for an import.
@@ -97,7 +101,7 @@ impl Cost {
     pub fn of_import(signature: &Signature, offset: u32) -> Self {
         let params: usize = signature.params.iter().map(|ty| 3 * transfer(*ty) + 2 * MOVE).sum();
         let results: usize = signature.results.iter().map(|ty| 2 * zero(*ty)).sum();
-        Self { bytes: params + results + 2 * POINT_NORMAL, offset }
+        Self { bytes: params + results + 2 * POINT_NORMAL, described: 0, offset }
     }
 
     /// Why a module with too much of it is refused.

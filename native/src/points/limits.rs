@@ -5,6 +5,7 @@
 use wasmparser::Payload;
 
 use super::{
+    cost::Cost,
     emit::Body,
     module::Module,
     options::Policy,
@@ -111,12 +112,14 @@ pub fn function(body: &Body, offset: usize) -> Result<()> {
     Ok(())
 }
 
-/// Checks a function that is not written yet. The count is high, but never by so much; a closer look would take the memory.
+/// Checks a function that is not written yet. The count of its code is high, but never by so much; a closer look would take the
+/// memory.
 ///
 /// # Errors
 /// `Unsupported` when it is too large.
-pub fn counted(bytes: usize, offset: usize) -> Result<()> {
-    if bytes > 8 * MOST_BODY { Err(Refusal::Unsupported { feature: BODY, offset }) } else { Ok(()) }
+pub fn counted(cost: &Cost) -> Result<()> {
+    let refusal = || Refusal::Unsupported { feature: BODY, offset: cost.offset as usize };
+    if cost.bytes - cost.described > 8 * MOST_BODY { Err(refusal()) } else { Ok(()) }
 }
 
 /// Checks the size of the output.

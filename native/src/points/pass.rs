@@ -163,7 +163,7 @@ impl<'a> Pass<'a> {
         }
         // Each adds one at least.
         Space::Functions.check(module, module.functions.len() + costs.len())?;
-        costs.iter().try_for_each(|cost| limits::counted(cost.bytes, cost.offset as usize))?;
+        costs.iter().try_for_each(limits::counted)?;
         let waits = |body: &usize| matches!(written[*body], Written::Counted(_));
         let rest: Vec<usize> = (0..written.len()).filter(waits).collect();
         self.room = usize::MAX;

@@ -159,6 +159,17 @@ fn more_code_than_engines_take() {
     instrument(&bytes, &options(Policy::Call)).expect("there are no points");
 }
 
+/// The metadata of a function may be larger than its code can be.
+#[test]
+fn values_that_are_only_described_are_no_code() {
+    let locals = |body: &dyn Fn(usize) -> Vec<u8>| (0..1500).flat_map(body).collect::<Vec<u8>>();
+    let set = locals(&|local| [vec![0x41, 0, 0x21], leb(local)].concat());
+    let read = locals(&|local| [vec![0x20], leb(local), vec![DROP]].concat());
+    let bytes = module(&[(1500, [set, [0x41, 0, DROP].repeat(22_000), read].concat())]);
+    let out = instrument(&bytes, &options(Policy::Instruction)).expect("its largest body has some 2 MB");
+    wasmparser::Validator::new().validate_all(&out).expect("engines take it");
+}
+
 #[test]
 fn more_tables_than_engines_take() {
     let text = |tables| format!("(module {} (func (loop (br 0))))", "(table 1 funcref) ".repeat(tables));
