@@ -76,7 +76,7 @@ export const ERROR_CODES = {
   KEDGE_RESTORE_FILE: 'a file the guest had open is not there',
   KEDGE_FILE_DELETED: 'a file the guest has open was deleted',
   KEDGE_PREOPEN_INVALID: 'a directory given to the guest cannot be used',
-  KEDGE_RESTORE_MEMORY: 'the memory of an image does not fit the module',
+  KEDGE_RESTORE_MEMORY: 'the memory of an image does not fit the module, or this host',
   KEDGE_RESTORE_BIND: 'a socket of the guest cannot be bound on this host',
   KEDGE_RESTORE_CONNECT: 'a connection of the guest could not be resumed on this host',
   KEDGE_RESTORE_ADDRESS: 'the guest of an image has another address than the one it is given',

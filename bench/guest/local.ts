@@ -4,6 +4,7 @@ import type { CompiledModule, Instance, Policy, StopSignal } from '../../src/eng
 import { ENGINES, type EngineName } from '../../src/engine/engines.ts';
 import { instrument } from '../../src/engine/points/instrument.ts';
 import { createStopSignal } from '../../src/engine/stop.ts';
+import { type ModuleInfo, parseModule } from '../../src/engine/wasm/module.ts';
 import { initialMemories } from '../../src/engine/wasm/initial-memory.ts';
 import { checkHandles } from '../../src/guest/handles-check.ts';
 import { FORMAT_VERSION } from '../../src/image/format.ts';
@@ -24,6 +25,7 @@ export class LocalProgram {
   readonly args: readonly string[];
   readonly compiled: CompiledModule;
   readonly initial: Uint8Array;
+  readonly original: ModuleInfo;
 
   constructor(engine: EngineName, name: string, module: Uint8Array, args: readonly string[], policy: Policy = 'loop') {
     this.engine = engine;
@@ -31,7 +33,8 @@ export class LocalProgram {
     this.module = module;
     this.args = args;
     this.compiled = ENGINES[engine].compile(instrument(module, policy, ENGINES[engine].flag));
-    this.initial = initialMemories(module)[0] ?? new Uint8Array();
+    this.original = parseModule(module);
+    this.initial = initialMemories(module, this.original)[0] ?? new Uint8Array();
   }
 }
 
@@ -123,7 +126,7 @@ export class LocalGuest {
     applyDelta(delta, memory, memoryPages);
     const { originalHash } = program.compiled.module;
     const state = { originalHash, memory, memoryPages, globals, frames };
-    guest.instance.restore(call === undefined ? state : { ...state, call });
+    guest.instance.restore(call === undefined ? state : { ...state, call }, program.original);
     return guest;
   }
 

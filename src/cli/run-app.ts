@@ -8,12 +8,16 @@ import { printable } from './table.ts';
 /** Two lines, where nothing of ours went wrong: what happened with its stable code, and what to do. */
 export function formatFailure(error: unknown): string {
   if (error instanceof KedgeError) {
-    if (error.code === 'KEDGE_INTERNAL') return error.stack ?? error.message;
+    if (error.code === 'KEDGE_INTERNAL') return trace(error);
     const hint = error.hint === undefined ? '' : `\n  hint: ${printable(error.hint)}`;
     return `${error.code}: ${printable(error.message)}${hint}`;
   }
   // No failure of the world around us comes as another kind of error: a fault of ours, with its trace.
-  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+  return error instanceof Error ? trace(error) : printable(String(error));
+}
+
+function trace(error: Error): string {
+  return (error.stack ?? error.message).split('\n').map(printable).join('\n');
 }
 
 /** A command may throw it where stricli's own checks do not reach: exit code 2. */

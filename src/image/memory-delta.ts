@@ -8,6 +8,7 @@
  * The memory section (`packDelta`) is that delta in chunks of 1 MiB: length, packed length, and a zstd frame, or the bytes
  * themselves where both lengths are the same. So no length in it makes anyone allocate more than a chunk before its bytes are there.
  */
+import { freemem } from 'node:os';
 import process from 'node:process';
 import { promisify } from 'node:util';
 import { constants, zstdCompress, zstdCompressSync, zstdDecompress, zstdDecompressSync } from 'node:zlib';
@@ -63,6 +64,8 @@ function decompress(bytes: Uint8Array, maxOutputLength: number): Promise<Buffer>
 
 /** What is unpacked is there twice for a moment: as it came, and in the guest's memory. */
 const COPIES = 2;
+/** Bytes for which nobody asks the system: that takes longer than to unpack them. */
+const ALWAYS_THERE = 16 * 1024 * 1024;
 
 /** Pages [first, first + count) that are all zeros, or that hold data. */
 interface Run {
@@ -299,12 +302,16 @@ export async function unpackDelta(section: Uint8Array, pages: number): Promise<U
   return delta;
 }
 
-/** Throws KEDGE_RESTORE_MEMORY. */
+/**
+ * Throws KEDGE_RESTORE_MEMORY. In a control group all of its limit counts: what is in use there includes files that the kernel would
+ * give up.
+ */
 function mustHave(bytes: number): void {
-  const available = process.availableMemory();
-  if (bytes <= available) return;
-  const [wants, has] = [bytes, available].map((n) => `${Math.round(n / 2 ** 20)} MiB`);
-  throw new KedgeError('KEDGE_RESTORE_MEMORY', `the guest's memory takes ${wants} here, and ${has} are free`, {
+  if (bytes < ALWAYS_THERE) return;
+  const has = Math.min(freemem(), process.constrainedMemory() || Infinity);
+  if (bytes <= has) return;
+  const [wants, free] = [bytes, has].map((n) => `${Math.round(n / 2 ** 20)} MiB`);
+  throw new KedgeError('KEDGE_RESTORE_MEMORY', `the guest's memory takes ${wants} here, and there are ${free}`, {
     hint: 'make room on this host, or choose another',
   });
 }

@@ -41,8 +41,9 @@ const Descriptors = Type.Array(
 
 const Saved = Type.Object(
   {
-    args: Type.Array(Text, { maxItems: 65_536 }),
-    environ: Type.Array(Text, { maxItems: 65_536 }),
+    // As many as a manifest may have.
+    args: Type.Array(Text),
+    environ: Type.Array(Text),
     monotonic: U64,
     descriptors: Descriptors,
   },

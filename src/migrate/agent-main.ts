@@ -26,7 +26,7 @@ function namedOnce(dirs: NonNullable<AgentMainOptions['dirs']>): ReadonlyMap<str
   const directories = new Map<string, string>();
   for (const { host, guest } of dirs) {
     const other = directories.get(guest);
-    if (other !== undefined)
+    if (other !== undefined && other !== host)
       throw new KedgeError('KEDGE_USAGE', `--dir gives guests both ${other} and ${host} as ${guest}`);
     directories.set(guest, host);
   }

@@ -68,6 +68,8 @@ class SocketLink implements Link {
   #wake: (() => void) | undefined;
   /** How long `receive` waits for more, milliseconds. */
   #patience: number | undefined;
+  /** Runs while `receive` waits, and begins again with all that comes. */
+  #stall: NodeJS.Timeout | undefined;
   #sending: Promise<void> = Promise.resolve();
 
   constructor(socket: Socket) {
@@ -76,6 +78,7 @@ class SocketLink implements Link {
     socket.on('data', (part: Buffer) => {
       this.#parts.push(part);
       this.#length += part.length;
+      this.#stall?.refresh();
       if (this.#length > this.#wanted + READ_AHEAD) socket.pause();
       if (this.#length >= this.#wanted) this.#wake?.();
     });
@@ -106,7 +109,7 @@ class SocketLink implements Link {
     try {
       for await (const piece of pieces(parts)) {
         const written = this.#write(piece);
-        await (stallMs === undefined ? written : within(stallMs, written, 'took'));
+        await (stallMs === undefined ? written : unlessStalled(stallMs, written, 'took'));
       }
     } catch (error) {
       // What came next would be taken for the rest of this message.
@@ -179,12 +182,14 @@ class SocketLink implements Link {
     const ms = this.#patience;
     if (ms === undefined) return await more;
     try {
-      await within(ms, more, 'sent');
+      await unlessStalled(ms, more, 'sent', (timer) => (this.#stall = timer));
     } catch (error) {
       // What came later would be taken for the answer to another question. The other end can still be told.
       this.#ended = true;
       this.#socket.pause();
       throw error;
+    } finally {
+      this.#stall = undefined;
     }
   }
 
@@ -194,12 +199,18 @@ class SocketLink implements Link {
 }
 
 /** Rejects with KEDGE_LINK_BROKEN when the other end has not done it in time. */
-async function within<T>(ms: number, work: Promise<T>, done: 'took' | 'sent'): Promise<T> {
+async function unlessStalled<T>(
+  ms: number,
+  work: Promise<T>,
+  done: 'took' | 'sent',
+  started: (timer: NodeJS.Timeout) => void = () => undefined,
+): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const stalled = new Promise<never>((_, reject) => {
     timer = setTimeout(() => {
       reject(broken(new Error(`it ${done} nothing for ${ms} ms`)));
     }, ms);
+    started(timer);
   });
   try {
     return await Promise.race([work, stalled]);

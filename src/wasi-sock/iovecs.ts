@@ -1,6 +1,6 @@
 /** How much a guest may ask of one vectored call. Both rooms of host functions keep to it. */
 
-/** Entries of one iovec array: Linux's IOV_MAX. More is EINVAL. */
+/** Entries of one iovec array: Linux's IOV_MAX. */
 export const MOST_IOVECS = 1024;
 
 /** Bytes that one call moves at most, as in Linux; `node:fs` takes no more than 2 GiB either. */

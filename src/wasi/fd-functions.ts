@@ -198,7 +198,7 @@ function transferFunctions(
       const buffers = memory.buffers(iovs, count);
       memory.bytes(out, 4);
       if (descriptor.kind === 'socket') {
-        return finish(memory, out, transfer(context, sockets, descriptor.handle, 'receive', buffers));
+        return finish(memory, out, transfer(context, sockets, descriptor.handle, 'receive', buffers, count));
       }
       if (descriptor.kind === 'directory') {
         return ERRNO.EISDIR;
@@ -226,7 +226,7 @@ function transferFunctions(
       const buffers = memory.buffers(iovs, count);
       memory.bytes(out, 4);
       if (descriptor.kind === 'socket') {
-        return finish(memory, out, transfer(context, sockets, descriptor.handle, 'send', buffers));
+        return finish(memory, out, transfer(context, sockets, descriptor.handle, 'send', buffers, count));
       }
       if (descriptor.kind === 'directory') {
         return ERRNO.EISDIR;
@@ -235,7 +235,11 @@ function transferFunctions(
         if (descriptor.stream === 0) {
           return ERRNO.EBADF;
         }
-        memory.setU32(out, writeOutput(descriptor.stream === 1 ? stdio.output : stdio.errors, buffers));
+        const output = descriptor.stream === 1 ? stdio.output : stdio.errors;
+        memory.setU32(
+          out,
+          writeOutput(output, buffers, () => context.stopRequested()),
+        );
         return undefined;
       }
       memory.setU32(out, writeFile(descriptor, buffers));

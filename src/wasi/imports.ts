@@ -139,12 +139,20 @@ export class Wasi {
 
 /** What the guest has open is saved by the names of directories: of two with one name, another would be found again. */
 function mustDiffer(preopens: readonly Preopen[]): void {
-  const names = preopens.map(({ guestPath }) => guestPath);
-  const twice = names.find((name, n) => names.indexOf(name) !== n);
-  if (twice === undefined) return;
-  throw new KedgeError('KEDGE_PREOPEN_INVALID', `two directories are to be the guest's ${twice}`, {
-    hint: 'give each another name: --dir HOST:GUEST',
-  });
+  const hosts = new Map<string, string>();
+  for (const { guestPath, hostPath } of preopens) {
+    const other = hosts.get(guestPath) ?? hostPath;
+    if (other !== hostPath) {
+      throw new KedgeError(
+        'KEDGE_PREOPEN_INVALID',
+        `${other} and ${hostPath} are both to be the guest's ${guestPath}`,
+        {
+          hint: 'give each a name of its own: --dir HOST:GUEST',
+        },
+      );
+    }
+    hosts.set(guestPath, hostPath);
+  }
 }
 
 /** The descriptor table as the `sock_*` functions use it. */

@@ -78,12 +78,12 @@ export class GuestMemory {
     }
   }
 
-  /** The buffers of an iovec array, each a live view, cut to what one call may move. EINVAL when there are too many. */
+  /**
+   * The buffers of an iovec array, each a live view, cut to what one call may move. Only the first are taken where there are too many,
+   * as where they have too many bytes: Linux has EINVAL for that, but programs for WASI do not know of a limit.
+   */
   buffers(pointer: number, count: number): readonly Uint8Array[] {
-    const entries = count >>> 0;
-    if (entries > MOST_IOVECS) {
-      throw new WasiError(ERRNO.EINVAL);
-    }
+    const entries = Math.min(count >>> 0, MOST_IOVECS);
     const first = this.#check(pointer, entries * 8);
     return withinOneCall(entries, this.#bytes.length, (i) =>
       this.bytes(this.u32(first + 8 * i), this.u32(first + 8 * i + 4)),

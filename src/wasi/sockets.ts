@@ -7,7 +7,7 @@ import type { SocketTable } from '../wasi-sock/table.ts';
 import { type Errno, ERRNO, WasiError } from './errno.ts';
 
 /**
- * Issues a transfer on a socket. Returns its bytes, or undefined when the call was suspended because the guest is to
+ * Issues a transfer on a socket; `count` is how many buffers the guest has named. Returns its bytes, or undefined when the call was suspended because the guest is to
  * stop. Failures throw.
  */
 export function transfer(
@@ -16,9 +16,14 @@ export function transfer(
   handle: SocketHandle,
   direction: 'receive' | 'send',
   buffers: readonly Uint8Array[],
+  count: number,
 ): number | undefined {
   if (table === undefined) {
     throw new WasiError(ERRNO.EBADF);
+  }
+  // A datagram goes whole or not at all.
+  if (handle.kind === 'udp' && count >>> 0 !== buffers.length) {
+    throw new WasiError(ERRNO.EINVAL);
   }
   const result = issue(context, table, handle, direction, (timeoutMs) =>
     direction === 'receive'

@@ -20,7 +20,7 @@ export interface Stdio {
   readonly errors: Output;
 }
 
-/** Bytes of output that one call takes. More is a short write, as a pipe's is; wasi-libc goes on with the rest. */
+/** Bytes of output that are given on at once. */
 const PIECE = 64 * 1024;
 
 /** Writes everything to a descriptor of the host, waiting while a pipe is full. */
@@ -56,20 +56,34 @@ export function readInput(input: Input, buffers: readonly Uint8Array[]): number 
 }
 
 /**
- * Writes the beginning of the buffers as one piece; returns how many bytes that was. Never more than `PIECE`: the piece is a copy
- * that waits for its reader in the host's memory, and a guest may say the same buffer many times over.
+ * Writes the buffers, in pieces; returns how many bytes that was: all, as a pipe or a file takes them, unless the guest is to stop
+ * meanwhile. Each piece is a copy that waits for its reader in the host's memory, and a guest may say the same buffer many times over.
  */
-export function writeOutput(output: Output, buffers: readonly Uint8Array[]): number {
+export function writeOutput(output: Output, buffers: readonly Uint8Array[], stopRequested: () => boolean): number {
+  let done = 0;
+  for (let left = buffers; left.length > 0;) {
+    const piece = takePiece(left);
+    if (piece.bytes.length > 0) output(piece.bytes);
+    done += piece.bytes.length;
+    left = piece.rest;
+    if (stopRequested()) break;
+  }
+  return done;
+}
+
+/** A copy of the beginning, and the buffers that are left. */
+function takePiece(buffers: readonly Uint8Array[]): {
+  readonly bytes: Uint8Array;
+  readonly rest: readonly Uint8Array[];
+} {
   const length = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
   const bytes = new Uint8Array(Math.min(length, PIECE));
-  let done = 0;
-  for (const buffer of buffers) {
-    const part = buffer.subarray(0, bytes.length - done);
-    bytes.set(part, done);
-    done += part.length;
+  let at = 0;
+  for (const [n, buffer] of buffers.entries()) {
+    const part = buffer.subarray(0, bytes.length - at);
+    bytes.set(part, at);
+    at += part.length;
+    if (part.length < buffer.length) return { bytes, rest: [buffer.subarray(part.length), ...buffers.slice(n + 1)] };
   }
-  if (bytes.length > 0) {
-    output(bytes);
-  }
-  return bytes.length;
+  return { bytes, rest: [] };
 }

@@ -12,7 +12,8 @@ use super::{
     select::Point,
 };
 
-/// Words for all constructs of one function, and for all of its points.
+/// Words for all constructs of one function, and for all of its points if each instruction were one: how many there are is the
+/// policy's to say.
 const MOST_WORDS: usize = 1 << 21;
 const MOST_POINT_WORDS: usize = 1 << 22;
 /// Words that a walk may join at branches: so many, and so many for each instruction or label that it passes. A label of
@@ -59,7 +60,7 @@ impl Live {
         let branches = code.instructions.iter().filter(|instruction| is_branch(instruction.kind)).count();
         let joined = (branches + labels).saturating_mul(words);
         if 3 * code.constructs.len() * words > MOST_WORDS
-            || points.len() * words > MOST_POINT_WORDS
+            || code.instructions.len() * words > MOST_POINT_WORDS
             || joined > JOINED + JOINED_EACH * (code.instructions.len() + labels)
         {
             return Self::all(locals);

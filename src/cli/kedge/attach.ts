@@ -4,6 +4,7 @@ import { setTimeout } from 'node:timers/promises';
 import { coded, KedgeError } from '../../errors.ts';
 import type { AgentClient } from '../../migrate/client.ts';
 import type { GuestInfo } from '../../migrate/protocol.ts';
+import { printable } from '../table.ts';
 
 export type Streams = { readonly stdout: Writable; readonly stderr: Writable };
 
@@ -18,6 +19,11 @@ async function write(to: Writable, bytes: Uint8Array): Promise<void> {
   await new Promise<void>((resolve) => {
     to.once('drain', resolve);
   });
+}
+
+/** A line from Kedge itself, which may name what others have named. */
+function say(to: Writable, what: string): void {
+  to.write(`kedge: ${printable(what)}\n`);
 }
 
 /** Copies what a guest printed; with `follow` until its code ends. */
@@ -70,8 +76,8 @@ async function stopWhenIdle(
       // It has ended, or its agent has: the wait says so.
       if (code === 'KEDGE_GUEST_ENDED' || code === 'KEDGE_GUEST_UNKNOWN' || code === 'KEDGE_AGENT_UNREACHABLE') return;
       if (code === 'KEDGE_LINK_BROKEN') return;
-      if (code !== 'KEDGE_GUEST_BUSY') return void stderr.write(`kedge: guest ${name} was not stopped: ${message}\n`);
-      if (tries === 0) stderr.write(`kedge: ${message}; it is stopped after that, if it is still here\n`);
+      if (code !== 'KEDGE_GUEST_BUSY') return say(stderr, `guest ${name} was not stopped: ${message}`);
+      if (tries === 0) say(stderr, `${message}; it is stopped after that, if it is still here`);
       await setTimeout(BUSY_RETRY);
     }
   }
@@ -83,6 +89,6 @@ function wentAway(guest: GuestInfo, gone: string, streams: Streams): number {
     throw new KedgeError('KEDGE_GUEST_CRASHED', `guest ${guest.name} ${gone}`);
   }
   const where = moved === undefined ? '' : `; follow it there: kedge logs ${guest.name} -f --agent ${moved}`;
-  streams.stderr.write(`kedge: guest ${guest.name} was ${gone}${where}\n`);
+  say(streams.stderr, `guest ${guest.name} was ${gone}${where}`);
   return 0;
 }

@@ -3,13 +3,13 @@
  * stopped at is refused at a restore, and not found out when the guest has been handed over.
  */
 import { KedgeError } from '../../errors.ts';
-import type { CallState, InstrumentedModule, ValueType } from '../engine.ts';
+import type { CallState, ImportedFunction, InstrumentedModule, ValueType } from '../engine.ts';
 import { canonicalBits } from '../hash.ts';
 import { Cursor } from '../wasm/cursor.ts';
 import type { ModuleInfo } from '../wasm/module.ts';
 import { OP } from '../wasm/opcodes.ts';
 import { corrupt, type Frame, type Stack, type Value } from './stack.ts';
-import type { Letter, Point, PointTable } from './table.ts';
+import type { Letter, Point, PointTable, Resumable } from './table.ts';
 
 /**
  * What a restored frame takes at most on any engine, and each of its locals and operands: more than was measured, so that what is taken
@@ -17,6 +17,7 @@ import type { Letter, Point, PointTable } from './table.ts';
  */
 const FRAME_BYTES = 256;
 const VALUE_BYTES = 12;
+const VECTOR_BYTES = 20;
 
 /** How many results each function of the original module has, by its index. `info` is the instrumented form's. */
 export function resultCounts({ imports, functions, types }: ModuleInfo): Uint16Array {
@@ -27,14 +28,15 @@ export function resultCounts({ imports, functions, types }: ModuleInfo): Uint16A
   return Uint16Array.from([...functions.slice(0, before), ...functions.slice(before + own + 1)], count);
 }
 
-export interface Checked {
+/** What a guest is made of, beside its machine. */
+export interface PointsModule {
   readonly module: InstrumentedModule;
   readonly table: PointTable;
   /** From `resultCounts`. */
   readonly results: Uint16Array;
 }
 
-export interface Limits {
+export interface Room {
   /** Room for its frames. */
   readonly stackBytes: number;
   /** The original module, whose calls the frames must follow; without it that is seen when they enter. */
@@ -45,9 +47,9 @@ export interface Limits {
  * Throws KEDGE_FRAMES_CORRUPT for what is no stack of the module, and KEDGE_STACK_TOO_DEEP for one that has no room. `call` is the host
  * call that the guest stands in.
  */
-export function checkStack(stack: Stack, call: CallState | undefined, of: Checked, limits: Limits): void {
+export function checkStack(stack: Stack, call: CallState | undefined, of: PointsModule, room: Room): void {
   const { module, table, results } = of;
-  const { stackBytes, original } = limits;
+  const { stackBytes, original } = room;
   const { stage, frames } = stack;
   const [outermost, innermost] = [frames[0], frames.at(-1)];
   if (outermost === undefined || innermost === undefined) throw corrupt('there is none');
@@ -70,10 +72,20 @@ function pointOf({ function: index, offset, stand }: Frame, innermost: boolean, 
   return point;
 }
 
+const sizes = new WeakMap<Resumable, number>();
+
+/** Of a function that many frames may be of. */
+function frameBytes(resumable: Resumable): number {
+  const known = sizes.get(resumable);
+  if (known !== undefined) return known;
+  const values = [...resumable.locals.each, ...resumable.temps.each];
+  const bytes = values.reduce((sum, type) => sum + (type === 'v' ? VECTOR_BYTES : VALUE_BYTES), FRAME_BYTES);
+  sizes.set(resumable, bytes);
+  return bytes;
+}
+
 function checkRoom(points: readonly Point[], stackBytes: number): void {
-  const need = points.reduce((sum, { resumable: { locals, temps } }) => {
-    return sum + FRAME_BYTES + VALUE_BYTES * (locals.length + temps.length);
-  }, 0);
+  const need = points.reduce((sum, { resumable }) => sum + frameBytes(resumable), 0);
   if (need <= stackBytes) return;
   const [has, wants] = [stackBytes, need].map((bytes) => `${(bytes / 2 ** 20).toFixed(1)} MiB`);
   throw new KedgeError(
@@ -150,11 +162,16 @@ function checkArguments(innermost: Frame, call: CallState | undefined, { imports
     if (own !== undefined) throw corrupt(`they lead to ${own.module}.${own.name}, and no call was recorded`);
     return;
   }
-  const called = imports.find(({ module, name }) => module === call.module && name === call.name);
-  if (called === undefined || (own !== undefined && own !== called))
+  // A module may import one function several times.
+  const isCalled = ({ module, name }: ImportedFunction): boolean => module === call.module && name === call.name;
+  const called = own ?? imports.find(isCalled);
+  if (called === undefined || !isCalled(called))
     throw corrupt(`they cannot stand in a call of ${call.module}.${call.name}`);
   const { params } = called.type;
-  const operands = own === undefined ? innermost.operands.slice(-params.length || Infinity) : innermost.locals;
+  const operands =
+    own === undefined
+      ? innermost.operands.slice(Math.max(0, innermost.operands.length - params.length))
+      : innermost.locals;
   const bits = operands.map((value) => value.bits);
   if (operands.some(({ type }, n) => NUMBERS[params[n] ?? 'i32'] !== type) || !sameValues(params, call.args, bits))
     throw corrupt(`they call ${call.module}.${call.name} with other arguments than were recorded`);

@@ -33,7 +33,7 @@ import { resolveImports } from '../imports.ts';
 import { STACK_EXHAUSTED } from '../traps.ts';
 import { PAGE_SIZE } from '../wasm/initial-memory.ts';
 import type { ModuleInfo } from '../wasm/module.ts';
-import { type Checked, checkStack, sameValues } from './check.ts';
+import { checkStack, type PointsModule, sameValues } from './check.ts';
 import type { HostCall, Machine, MakeMachine } from './machine.ts';
 import { readReferences } from './references.ts';
 import { corrupt, decodeStack, encodeStack, ENCODING, type Frame, type Stack } from './stack.ts';
@@ -43,9 +43,6 @@ import { FrameTransfer } from './transfer.ts';
 type Phase = 'fresh' | 'running' | 'unwinding' | 'stopped' | 'ended';
 
 const NOTHING = new Uint8Array(0);
-
-/** What a guest is made of, beside its machine. */
-export type PointsModule = Checked;
 
 export class PointsGuest implements Instance {
   readonly #checked: PointsModule;

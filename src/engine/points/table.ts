@@ -59,7 +59,9 @@ const SECTION = 'kedge.points';
 const VERSION = 2;
 const HEADER = 8;
 const LETTERS: ReadonlySet<string> = new Set<Letter>(['i', 'I', 'f', 'F', 'v', 'r', 'e']);
-const MOST_VALUES = 1 << 20;
+const MOST_LOCALS = 1 << 20;
+/** Before an instruction, and in the call that it makes. */
+const AT_ONE_OFFSET = 2;
 
 function invalid(what: string): KedgeError {
   return new KedgeError('KEDGE_MODULE_INVALID', `the table of stable points is damaged: ${what}`);
@@ -87,7 +89,7 @@ function typesOf(cursor: Cursor): Types {
   const runs = list(cursor, () => {
     const count = cursor.u32();
     length += count;
-    if (length > MOST_VALUES) throw invalid('too many locals');
+    if (length > MOST_LOCALS) throw invalid('too many locals');
     return { count, type: letter(cursor) };
   });
   return new Types(runs);
@@ -179,7 +181,15 @@ export class PointTable {
   at(index: number, offset: number, stand: Stand): Point | undefined {
     const resumable = this.#byFunction.get(index);
     if (resumable === undefined) return undefined;
-    return this.#pointsOf(resumable.slot).find((point) => point.offset === offset && point.stand === stand);
+    // Offsets increase; there are at most two points at one.
+    const points = this.#pointsOf(resumable.slot);
+    let [low, high] = [0, points.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((points[middle]?.offset ?? 0) < offset) low = middle + 1;
+      else high = middle;
+    }
+    return points.slice(low, low + AT_ONE_OFFSET).find((point) => point.offset === offset && point.stand === stand);
   }
 
   #pointsOf(slot: number): readonly Point[] {

@@ -37,6 +37,7 @@ test('what a terminal would obey is written as text, wherever a name comes from'
   assert.equal(printable(evil), shown);
   assert.equal(renderTable([{ title: 'T', align: 'left' }], [[evil]]), `T\n${shown}\n`);
   assert.equal(formatPairs([['module', evil]]), `module  ${shown}\n`);
+  assert.ok(!formatFailure(new KedgeError('KEDGE_INTERNAL', evil)).includes('\x1b'));
   const error = new KedgeError('KEDGE_PREOPEN_INVALID', evil, evil);
   assert.equal(formatFailure(error), `KEDGE_PREOPEN_INVALID: ${shown}\n  hint: ${shown}`);
 });

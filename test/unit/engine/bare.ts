@@ -3,9 +3,11 @@
  * export that takes and gives nothing. Scripts of the core test suite and random modules are run in this way.
  */
 import { createHash } from 'node:crypto';
-import type { CompiledModule, GlobalState, Policy } from '../../../src/engine/engine.ts';
+import { bitsOf } from '../../../src/engine/bits.ts';
+import type { CallState, CompiledModule, GlobalState, Policy } from '../../../src/engine/engine.ts';
 import { ENGINES, type EngineName } from '../../../src/engine/engines.ts';
 import { addMemory, canonicalBits } from '../../../src/engine/hash.ts';
+import { checkStack, resultCounts } from '../../../src/engine/points/check.ts';
 import { instrument } from '../../../src/engine/points/instrument.ts';
 import type { HostCall, Machine } from '../../../src/engine/points/machine.ts';
 import { readReferences } from '../../../src/engine/points/references.ts';
@@ -16,6 +18,7 @@ import { FrameTransfer } from '../../../src/engine/points/transfer.ts';
 import { createStopSignal } from '../../../src/engine/stop.ts';
 import { v8Machine } from '../../../src/engine/v8/engine.ts';
 import { wamrMachine } from '../../../src/engine/wamr/engine.ts';
+import { type ModuleInfo, parseModule } from '../../../src/engine/wasm/module.ts';
 import { PAGE_SIZE } from '../../../src/engine/wasm/initial-memory.ts';
 
 /** WAMR clears the whole stack of each instance, and here are thousands. */
@@ -33,13 +36,22 @@ export interface Form {
   readonly engine: EngineName;
   readonly compiled: CompiledModule;
   readonly table: PointTable;
+  /** Of the original's functions; see `resultCounts`. */
+  readonly results: Uint16Array;
+  readonly original: ModuleInfo;
 }
 
 /** Throws the KedgeError that says why it cannot run there. */
 export function formOf(engine: EngineName, module: Uint8Array, policy: Policy): Form {
   const adapter = ENGINES[engine];
   const instrumented = instrument(module, policy, adapter.flag);
-  return { engine, compiled: adapter.compile(instrumented), table: new PointTable(instrumented.bytes) };
+  return {
+    engine,
+    compiled: adapter.compile(instrumented),
+    table: new PointTable(instrumented.bytes),
+    results: resultCounts(parseModule(instrumented.bytes)),
+    original: parseModule(module),
+  };
 }
 
 export type Ended =
@@ -74,10 +86,13 @@ export class Bare {
   #unwinding = false;
   #again = false;
   #frames: readonly Frame[] = [];
-  #atCall = false;
+  #call: CallState | undefined = undefined;
+  readonly #form: Form;
 
   /** Throws KEDGE_MODULE_INVALID when instantiation traps. The start function has not run. */
-  constructor({ engine, compiled, table }: Form, host: BareHost) {
+  constructor(form: Form, host: BareHost) {
+    const { engine, compiled, table } = form;
+    this.#form = form;
     this.#table = table;
     this.#host = host;
     this.#transfer = new FrameTransfer(
@@ -86,7 +101,11 @@ export class Bare {
     );
     const imports = compiled.module.imports.map(({ module, name, type }): HostCall => {
       const ignored = type.results[0] === 'i64' ? 0n : 0;
-      return (...args) => (this.#suspends() ? ignored : host.call(module, name, args));
+      return (...args) => {
+        if (!this.#suspends()) return host.call(module, name, args);
+        this.#call = { module, name, args: args.map((value, n) => bitsOf(type.params[n] ?? 'i32', value)) };
+        return ignored;
+      };
     });
     const own = { ...this.#transfer.functions, poll: () => this.#poll() };
     this.#machine = MACHINES[engine](compiled, { imports, own }, STOP);
@@ -100,7 +119,6 @@ export class Bare {
     }
     if (this.#host.suspends?.() !== true || !this.#machine.setUnwinding(1)) return false;
     this.#unwind();
-    this.#atCall = true;
     return true;
   }
 
@@ -118,7 +136,7 @@ export class Bare {
   #unwind(): void {
     this.#transfer.begin();
     this.#unwinding = true;
-    this.#atCall = false;
+    this.#call = undefined;
   }
 
   /** Runs the start function, if there is one. */
@@ -148,19 +166,19 @@ export class Bare {
   /** Goes on after `stopped`, or after a restore of one that was. */
   resume(asked?: Asked): Ended {
     this.#transfer.enter(this.#frames);
-    this.#again = this.#atCall;
+    this.#again = this.#call !== undefined;
     this.#frames = [];
     return this.call('kedge:resume:', asked);
   }
 
-  capture(): Snapshot & { readonly atCall: boolean } {
+  capture(): Snapshot & { readonly call: CallState | undefined } {
     const stack = encodeStack({ stage: 'main', frames: this.#frames, ...this.#state.capture() });
     const memories = Array.from({ length: 1 + this.#machine.otherMemories }, (_, n) => this.#machine.memory(n).slice());
-    return { memories, globals: this.#state.numbers(), stack, atCall: this.#atCall };
+    return { memories, globals: this.#state.numbers(), stack, call: this.#call };
   }
 
   /** Makes this fresh instance equal to another. */
-  restore({ memories, globals, stack, atCall }: Snapshot & { readonly atCall: boolean }): void {
+  restore({ memories, globals, stack, call }: Snapshot & { readonly call: CallState | undefined }): void {
     for (const [n, memory] of memories.entries()) {
       const missing = (memory.length - this.#machine.memory(n).length) / PAGE_SIZE;
       if (missing > 0 && !this.#machine.grow(n, missing)) throw new Error('no memory for a restore');
@@ -168,9 +186,13 @@ export class Bare {
     }
     this.#state.setNumbers(globals);
     const decoded = decodeStack(stack);
+    const { compiled, table, results, original } = this.#form;
+    // How deep it may be is not the subject here.
+    const room = { stackBytes: Infinity, original };
+    if (decoded.frames.length > 0) checkStack(decoded, call, { module: compiled.module, table, results }, room);
     this.#state.restore(decoded);
     this.#frames = decoded.frames;
-    this.#atCall = atCall;
+    this.#call = call;
   }
 
   /** Thousands of instances would wait for a collector that sees little of them. */

@@ -4,6 +4,7 @@ import { describe, test } from 'node:test';
 import type { Engine, HostImports, Outcome, Policy } from '../../../src/engine/engine.ts';
 import { hasPlaces, instrument, instrumentFor } from '../../../src/engine/points/instrument.ts';
 import { decodeStack, encodeStack } from '../../../src/engine/points/stack.ts';
+import { parseModule } from '../../../src/engine/wasm/module.ts';
 import { v8Engine } from '../../../src/engine/v8/engine.ts';
 import { wamrEngine } from '../../../src/engine/wamr/engine.ts';
 import { copyState, host, makeInstance, scriptedStop, wat } from './support.ts';
@@ -93,7 +94,7 @@ function run(module: Uint8Array, route: readonly Place[], everyAsk: number) {
     const state = copyState(instance.capture());
     assert.deepEqual(encodeStack(decodeStack(state.frames.bytes)), new Uint8Array(state.frames.bytes));
     ({ instance } = make(moves, state.frames.bytes));
-    instance.restore(state);
+    instance.restore(state, parseModule(module));
     const again = instance.capture();
     assert.deepEqual({ ...again, frames: { ...again.frames, policy: state.frames.policy } }, state, 'the same state');
     outcome = instance.resume();

@@ -27,12 +27,18 @@ const COMPUTES = wat(`(module
       (call $inner (i32.const 1) (i64.const 2) (i32.const 9) (ref.func $inner))))
     (data.drop $d) (elem.drop $e)))`);
 
+const ARGUMENTS = '(i32.const 7) (f32.const nan:0x200001)';
+
 /** Stands in a host call, that it makes itself or through a table. */
 const CALLS = (how: string): Uint8Array =>
-  wat(`(module (import "t" "wait" (func $wait (param i32 f32) (result i32))) (import "t" "other" (func $other))
+  wat(
+    `(module (import "t" "wait" (func $first (param i32 f32) (result i32))) (import "t" "other" (func $other))
+    (import "t" "wait" (func $wait (param i32 f32) (result i32)))
     (table 1 funcref) (elem (i32.const 0) $wait) (type $f (func (param i32 f32) (result i32)))
-    (func (export "_start") (drop (i32.add (i32.const 5) ${how})) (call $other)))`);
-const ARGUMENTS = '(i32.const 7) (f32.const nan:0x200001)';
+    (func $tail (result i32) (return_call $wait ${ARGUMENTS}))
+    (func (export "_start") (drop (i32.add (i32.const 5) ${how})) (call $other)))`,
+    '--enable-tail-call',
+  );
 
 const ENGINES: readonly Engine[] = [v8Engine, wamrEngine];
 
@@ -150,7 +156,8 @@ for (const engine of ENGINES) {
       const polled = stopped(looping, engine, 'loop-all');
       assert.equal(polled.call, undefined);
       refused('where it computes', { ...polled, call }, looping);
-      for (const how of [`(call $wait ${ARGUMENTS})`, `(call_indirect (type $f) ${ARGUMENTS} (i32.const 0))`]) {
+      const indirect = `(call_indirect (type $f) ${ARGUMENTS} (i32.const 0))`;
+      for (const how of [`(call $first ${ARGUMENTS})`, `(call $wait ${ARGUMENTS})`, indirect, '(call $tail)']) {
         const module = CALLS(how);
         const standing = stopped(module, engine, 'loop-all');
         const { call: real } = standing;

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { createHostCallContext } from '../../../src/engine/context.ts';
 import type { ComputeState, Instance, Outcome } from '../../../src/engine/engine.ts';
+import { parseModule } from '../../../src/engine/wasm/module.ts';
 import { Wasi } from '../../../src/wasi/imports.ts';
 import type { SavedWasi } from '../../../src/wasi/saved.ts';
 import { stopFlagWaiter } from '../../../src/wasi/waiting.ts';
@@ -60,7 +61,7 @@ export function travel(
     );
     const { imports } = wasi.of;
     const instance: Instance = place.engine.instantiate(form, imports, stop, context);
-    if (image !== undefined) instance.restore(image.compute);
+    if (image !== undefined) instance.restore(image.compute, parseModule(module));
     const outcome = instance.resume();
     if (outcome.kind !== 'stopped') {
       const memory = createHash('sha256').update(instance.memory()).digest('hex');

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { statSync } from 'node:fs';
-import { connect } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
 import { expect, readRequest } from '../../../src/migrate/protocol.ts';
 import { MOVE_VERSION } from '../../../src/migrate/stages.ts';
 import type { Frame } from '../../../src/migrate/transport.ts';
@@ -85,6 +86,32 @@ describe('a link', () => {
     const expected = Buffer.concat([...[1, 2, 3].map((n) => Buffer.alloc(1_000_000, n)), tail]);
     assert.equal(Buffer.compare(received[0]?.payload ?? tail, expected), 0);
     await listener.close();
+  });
+
+  test('waits with patience: what comes slowly is no stall, and what stalls is told to the other end', async () => {
+    const path = hosts.gateway.path('slow.sock');
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen(path, resolve));
+    const accepted = once(server, 'connection') as Promise<[Socket]>;
+    const link = await unixTransport.connect(path);
+    const [socket] = await accepted;
+    const frame = Buffer.alloc(12 + 1 + 200_000);
+    frame.writeUInt32LE(1, 0);
+    frame.writeBigUInt64LE(200_000n, 4);
+    frame.writeUInt8(0xf6, 12);
+    const received = link.receive(400);
+    // Far longer in all than the patience, and never so long without a part.
+    for (let at = 0; at < frame.length; at += 20_000) {
+      socket.write(frame.subarray(at, at + 20_000));
+      await setTimeout(80);
+    }
+    assert.equal((await received)?.payload.length, 200_000);
+    await assert.rejects(link.receive(50), { code: 'KEDGE_LINK_BROKEN', message: /it sent nothing for 50 ms/ });
+    await link.send({ type: 'still' });
+    const [told] = (await once(socket, 'data')) as [Buffer];
+    assert.ok(told.includes('still'));
+    link.close();
+    server.close();
   });
 
   test('its socket is for its owner only', () => {

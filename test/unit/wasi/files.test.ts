@@ -173,7 +173,7 @@ test('preopened directories are told by name', () => {
   const twice = [directory.path, '/'].map((hostPath) => ({ guestPath: '/data', hostPath }));
   assert.throws(() => new Bench({ preopens: twice }), {
     code: 'KEDGE_PREOPEN_INVALID',
-    message: "two directories are to be the guest's /data",
+    message: `${directory.path} and / are both to be the guest's /data`,
   });
   assert.throws(() => new Bench({ preopens: [{ guestPath: '/x', hostPath: '/does/not/exist' }] }), {
     code: 'KEDGE_PREOPEN_INVALID',

@@ -10,8 +10,9 @@ import {
   type Outcome,
   type StopSignal,
 } from '../../../../src/engine/engine.ts';
+import { parseModule } from '../../../../src/engine/wasm/module.ts';
 import { createStopSignal } from '../../../../src/engine/stop.ts';
-import { copyState, host, scriptedStop } from '../support.ts';
+import { copyState, host, scriptedStop, wat } from '../support.ts';
 import { make, placeAfter, type Route } from './subjects.ts';
 
 /** Loops, calls, indirect recursion, every kind of global, a start function that loops, memory that grows, data. */
@@ -124,7 +125,7 @@ function run(
     moves += 1;
     const state = copyState(instance.capture());
     ({ instance } = make(placeAfter(route, moves), text, imports, stop()));
-    instance.restore(state);
+    instance.restore(state, parseModule(wat(text, '--enable-all')));
     outcome = instance.resume();
   }
   return { outcome, moves };
@@ -209,7 +210,7 @@ export function moving(route: Route): void {
       assert.equal(state.call?.name, 'wait');
       moves += 1;
       ({ instance } = make(placeAfter(route, moves), text, imports));
-      instance.restore(state);
+      instance.restore(state, parseModule(wat(text, '--enable-all')));
       outcome = instance.resume();
     }
     const args = [-1, -2n, 1.5, -0.25];
