@@ -73,6 +73,8 @@ export function exportFlows(
   drained: readonly DrainedSocket[],
 ): ExportResult {
   const sockets = new Map(drained.map((s) => [`${s.local.port}/${s.remote.address}:${s.remote.port}`, s] as const));
+  if (sockets.size !== drained.length)
+    throw new KedgeError('KEDGE_EXPORT_INCONSISTENT', 'the export names one connection twice');
   const reasons: string[] = [];
   const unknown: number[] = [];
   const cuts: Cut[] = [];

@@ -347,7 +347,7 @@ export class Guest {
   }
 
   /** Fills a fresh guest. Its memory is given away, if it has its buffer to itself: a copy of it would be one more. */
-  restore(args: Requests['restore']['args']): Promise<null> {
+  restore(args: Requests['restore']['args']): Promise<Requests['restore']['result']> {
     const { buffer, byteLength } = args.saved.memory;
     const own = buffer instanceof ArrayBuffer && buffer.byteLength === byteLength ? [buffer] : [];
     return this.#ask('restore', args, () => this.#change({ name: 'restored' }), own);

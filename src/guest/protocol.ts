@@ -3,6 +3,7 @@ import type { CallState, FramesState, GlobalState, InstrumentedModule, Outcome, 
 import type { EngineName } from '../engine/engines.ts';
 import type { StoredSection } from '../image/memory-section.ts';
 import type { DrainReport } from '../wasi-sock/drain.ts';
+import type { Refused } from '../wasi-sock/restore.ts';
 import type { FlowReport } from '../wasi-sock/save.ts';
 import type { SavedSockets } from '../wasi-sock/saved.ts';
 import type { SavedWasi } from '../wasi/saved.ts';
@@ -99,7 +100,7 @@ export type Requests = {
   /** Fills a fresh worker from an image; the guest stands still until `release`. */
   restore: {
     args: { readonly saved: RestoredGuest; readonly flows: readonly FlowReport[] | 'without-flows' };
-    result: null;
+    result: { readonly refused: readonly Refused[] };
   };
   /** The restore was committed: unacknowledged bytes are written and the guest runs. */
   release: { args: null; result: null };

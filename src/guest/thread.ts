@@ -26,6 +26,7 @@ import type { SavedWasi } from '../wasi/saved.ts';
 import { AT_REST, LOG_LIMIT, LOG_OUTSTANDING, logCost, REST_OTHER, REST_STOPPED } from './protocol.ts';
 import type {
   LentSection,
+  Requests,
   RestoredGuest,
   SavedGuest,
   WorkerError,
@@ -256,14 +257,14 @@ export class GuestThread {
     return { ...captured, handles };
   }
 
-  #restore(saved: RestoredGuest, flows: readonly FlowReport[] | 'without-flows'): void {
+  #restore(saved: RestoredGuest, flows: readonly FlowReport[] | 'without-flows'): Requests['restore']['result'] {
     if (this.#state.name !== 'fresh') throw new KedgeError('KEDGE_ENGINE_STATE', `the guest is ${this.#state.name}`);
     const handles = checkHandles(saved.handles);
     const sockets = SocketTable.restore(this.#host, handles.sockets, flows);
     try {
       if (handles.wasi === null) {
         this.#state = { name: 'ended', sockets, code: handles.exited };
-        return;
+        return { refused: sockets.refused };
       }
       const guest = this.#assemble(sockets, handles.wasi);
       try {
@@ -273,6 +274,7 @@ export class GuestThread {
         throw error;
       }
       this.#state = { name: 'restored', ...guest, savedWasi: handles.wasi };
+      return { refused: sockets.refused };
     } catch (error) {
       sockets.destroy();
       throw error;
@@ -375,8 +377,7 @@ export class GuestThread {
           break;
         }
         case 'restore':
-          this.#restore(request.args.saved, request.args.flows);
-          this.#say({ kind: 'reply', id, result: null });
+          this.#say({ kind: 'reply', id, result: this.#restore(request.args.saved, request.args.flows) });
           break;
         case 'resume':
         case 'release':

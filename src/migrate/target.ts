@@ -5,6 +5,8 @@
 import type { GatewayClient } from '../gateway/admin/client.ts';
 import type { ClaimBody } from '../gateway/admin/schema.ts';
 import { KedgeError } from '../errors.ts';
+import type { TextAddress } from '../wasi-sock/drain.ts';
+import type { Refused } from '../wasi-sock/restore.ts';
 import type { FlowReport } from '../wasi-sock/save.ts';
 import type { Image } from '../image/reader.ts';
 import { decodeImage } from '../image/reader.ts';
@@ -26,12 +28,39 @@ function mustBeOf(image: Image, kept: Kept): void {
     );
 }
 
-/** Fills a prepared guest from an image, with the sockets an attach has given. */
-export async function fill(kept: Kept, image: Image, flows: readonly FlowReport[] | 'without-flows'): Promise<void> {
+/** Fills a prepared guest from an image, with the sockets an attach has given. Gives connections that were reset meanwhile. */
+export async function fill(
+  kept: Kept,
+  image: Image,
+  flows: readonly FlowReport[] | 'without-flows',
+): Promise<readonly Refused[]> {
   const { frames, call, globals, memory, handles, manifest } = image;
   const { memoryPages, otherMemories = [] } = manifest;
   const saved = { frames, call, globals, memory, memoryPages, otherMemories, handles };
-  await kept.guest.restore({ saved, flows });
+  return (await kept.guest.restore({ saved, flows })).refused;
+}
+
+/**
+ * Whose connects were refused, their peers must have reset: one that the gateway still holds was answered by somebody else. Throws
+ * KEDGE_RESTORE_CONNECT.
+ */
+async function mustBeReset(refused: readonly Refused[], id: string, gateway: GatewayClient): Promise<void> {
+  if (refused.length === 0) return;
+  const flows = await gateway.flows({ guest: id });
+  const written = ({ address, port }: TextAddress): string => `${address}:${port}`;
+  for (const { local, remote } of refused) {
+    const [own, other] = [written(local), written(remote)];
+    // CLOSED: reset, and not forgotten yet. SYN-RECEIVED: the peer has come back from the same port.
+    const over = new Set(['CLOSED', 'SYN-RECEIVED']);
+    if (!flows.some((flow) => flow.guest === own && flow.peer === other && !over.has(flow.state))) continue;
+    throw new KedgeError(
+      'KEDGE_RESTORE_CONNECT',
+      `cannot connect ${own} to ${other}: ECONNREFUSED, and not by the gateway`,
+      {
+        hint: 'see to the --leg of this agent, and to the leg of this host in gateway status',
+      },
+    );
+  }
 }
 
 export type TakeOverOptions = {
@@ -66,7 +95,7 @@ export async function takeOver(kept: Kept, bytes: Uint8Array, options: TakeOverO
   try {
     if (verified.status === 'rejected') throw verified.reason;
     const image = verified.value;
-    await stages.run('restore', () => fill(kept, image, flows));
+    await stages.run('restore', async () => mustBeReset(await fill(kept, image, flows), id, gateway));
     await stages.run('commit', () => commit(id, { epoch, claim }, gateway, commitLimit));
   } catch (error) {
     await guest.destroy();

@@ -130,7 +130,7 @@ class SocketLink implements Link {
     if (prefix === undefined) return undefined;
     const recordLength = prefix.readUInt32LE(0);
     const payloadLength = Number(prefix.readBigUInt64LE(4));
-    if (recordLength > MAX_RECORD || payloadLength > MAX_IMAGE) throw broken(new Error('a frame of impossible length'));
+    if (recordLength > MAX_RECORD || payloadLength > MAX_IMAGE) throw stranger();
     const record = await this.#take(recordLength);
     const payload = await this.#take(payloadLength);
     if (record === undefined || payload === undefined) throw broken(new Error('it ended within a message'));
@@ -236,6 +236,13 @@ async function* pieces(parts: readonly Payload[]): AsyncGenerator<Uint8Array> {
     else for (let at = 0; at < part.length; at += PIECE) yield part.subarray(at, at + PIECE);
   }
   if (length > 0) yield Buffer.concat(small);
+}
+
+/** Whoever sends such a frame does not speak as agents do. */
+function stranger(): KedgeError {
+  return new KedgeError('KEDGE_AGENT_PROTOCOL', 'what answers there is no agent of Kedge', {
+    hint: "name an agent's socket: what kedge agent --socket was given",
+  });
 }
 
 function broken(cause: Error): KedgeError {

@@ -8,6 +8,9 @@
  * A connect that the peer had not answered at the cut is begun anew too, but not waited for: the gateway passes its SYN on
  * at commit. Nothing is written until `release`.
  *
+ * A connect that is refused is of a connection that its peer has reset since the attach: the guest is told at its next use, and the
+ * caller which ones those were, to hold them against what the gateway knows (S32).
+ *
  * A failure closes everything that was opened, by RST, and says which connection it was.
  */
 import { KedgeError } from '../errors.ts';
@@ -18,6 +21,7 @@ import { connectionKey, formatAddress, socketAddress } from './address.ts';
 import type { SocketAddress } from './address.ts';
 import { SocketCore } from './core.ts';
 import type { SocketHost } from './core.ts';
+import { type TextAddress, textAddress } from './drain.ts';
 import { WASI } from './errno.ts';
 import type { WasiErrno } from './errno.ts';
 import type { Datagram, SocketHandle, TcpState } from './handle.ts';
@@ -46,8 +50,20 @@ interface Connect {
   readonly fd: SocketFd;
   readonly local: SocketAddress;
   readonly remote: SocketAddress;
-  /** False for one that the peer has to answer. */
-  readonly awaited: boolean;
+  /** The connection it is for; none for one that the peer has to answer, which is not waited for. */
+  readonly stream: TcpStream | undefined;
+}
+
+/** A connection by its two ends, the guest's first. */
+export interface Refused {
+  readonly local: TextAddress;
+  readonly remote: TextAddress;
+}
+
+export interface Restored {
+  readonly core: SocketCore;
+  /** Connections that were reset while they were restored. */
+  readonly refused: readonly Refused[];
 }
 
 /** Restores with the flows that an attach has given, or without: then every connection is a reset one. */
@@ -56,10 +72,10 @@ export function restoreAll(
   saved: SavedSockets,
   attached: readonly FlowReport[] | 'without-flows',
   timeoutMs = RESTORE_TIMEOUT,
-): SocketCore {
+): Restored {
   const restoring = new Restoring(host, saved, attached === 'without-flows' ? undefined : indexFlows(attached));
   try {
-    return restoring.run(timeoutMs);
+    return { core: restoring.run(timeoutMs), refused: restoring.refused };
   } catch (error) {
     restoring.undo();
     throw error;
@@ -70,7 +86,8 @@ class Restoring {
   readonly #core: SocketCore;
   readonly #saved: SavedSockets;
   readonly #flows: Flows | undefined;
-  readonly #opened: SocketFd[] = [];
+  readonly refused: Refused[] = [];
+  readonly #opened = new Set<SocketFd>();
   readonly #listeners: { readonly fd: SocketFd; readonly local: SocketAddress; readonly backlog: number }[] = [];
   readonly #connects: Connect[] = [];
 
@@ -153,7 +170,7 @@ class Restoring {
           return this.#openSocket(local, this.#flows === undefined ? WASI.ECONNRESET : WASI.ECONNREFUSED, options);
         }
         const fd = this.#bound(local, options);
-        this.#connects.push({ fd, local, remote, awaited: false });
+        this.#connects.push({ fd, local, remote, stream: undefined });
         return { name: 'connecting', fd, local, remote };
       }
       case 'connected':
@@ -205,7 +222,7 @@ class Restoring {
     if (flow.finAcked && stream.peerEnded) return;
     const fd = this.#bound(local, options);
     stream.link = { name: 'alive', fd, given: flow.acked };
-    this.#connects.push({ fd, local, remote, awaited: true });
+    this.#connects.push({ fd, local, remote, stream });
   }
 
   #lingering({ stream: saved, doomed, idle }: SavedLingering): void {
@@ -221,7 +238,7 @@ class Restoring {
     const { native } = this.#core;
     const fd = native.sockOpen(transport === 'tcp');
     if (fd < 0) throw openError(fd);
-    this.#opened.push(fd as SocketFd);
+    this.#opened.add(fd as SocketFd);
     applyOptions(native, transport, fd as SocketFd, options);
     return fd as SocketFd;
   }
@@ -258,10 +275,11 @@ class Restoring {
     const { native } = this.#core;
     const waiting = new Set<Connect>();
     for (const connect of this.#connects) {
-      const { fd, local, remote, awaited } = connect;
+      const { fd, remote, stream } = connect;
       const result = native.sockConnectStart(fd, remote.address, remote.port);
-      if (result < 0 && result !== -ERRNO.EINPROGRESS && awaited) throw connectError(local, remote, result);
-      if (awaited && result !== 0) waiting.add(connect);
+      if (stream === undefined || result === 0) continue;
+      if (result === -ERRNO.EINPROGRESS) waiting.add(connect);
+      else this.#failed(connect, result);
     }
     this.#await(waiting, timeoutMs);
   }
@@ -284,12 +302,20 @@ class Restoring {
     }
   }
 
-  #connected({ fd, local, remote }: Connect): boolean {
+  /** Whether there is nothing more to wait for. */
+  #connected(connect: Connect): boolean {
     const { native, wakeFd } = this.#core;
-    const result = native.sockConnectWait(fd, wakeFd, 0);
-    if (result === 0) return true;
+    const result = native.sockConnectWait(connect.fd, wakeFd, 0);
     if (result === -ERRNO.EAGAIN || result === -ERRNO.EINTR) return false;
-    throw connectError(local, remote, result);
+    if (result !== 0) this.#failed(connect, result);
+    return true;
+  }
+
+  #failed({ fd, local, remote, stream }: Connect, result: number): void {
+    if (result !== -ERRNO.ECONNREFUSED || stream === undefined) throw connectError(local, remote, result);
+    this.refused.push({ local: textAddress(local), remote: textAddress(remote) });
+    this.#opened.delete(fd);
+    stream.break(WASI.ECONNRESET);
   }
 }
 

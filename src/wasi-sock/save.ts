@@ -102,7 +102,8 @@ function outgoingDone(stream: TcpStream, flows: Flows): boolean {
 
 function saveStream(stream: TcpStream, flows: Flows): SavedStream {
   const { local, remote, inbound, peerEnded, readShut, tail } = stream;
-  const flow = flows.get(connectionKey(local, remote));
+  // What is over may have the name of a connection that came after it.
+  const flow = stream.link.name === 'alive' ? flows.get(connectionKey(local, remote)) : undefined;
   if (flow !== undefined && flow.acked <= tail.end) tail.trim(flow.acked);
   stream.trimAcknowledged();
   const link = saveLink(stream, flow, outgoingDone(stream, flows));

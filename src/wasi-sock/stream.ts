@@ -13,7 +13,7 @@
 import { ERRNO, NO_WAKE, TCP_STATE } from '../native.ts';
 import type { Native, SocketFd, WakeFd } from '../native.ts';
 import type { SocketAddress } from './address.ts';
-import { wasiErrno } from './errno.ts';
+import { WASI, wasiErrno } from './errno.ts';
 import type { WasiErrno } from './errno.ts';
 import { StreamBuffer } from './tail.ts';
 
@@ -107,7 +107,8 @@ export class TcpStream {
 
   /** Reads the kernel's queue dry. True when anything new came: bytes, the peer's FIN, an error. */
   drain(scratch: Uint8Array): boolean {
-    if (this.link.name !== 'alive' || this.peerEnded) return false;
+    if (this.link.name !== 'alive') return false;
+    if (this.peerEnded) return this.#bury();
     let news = false;
     for (;;) {
       const result = this.collect(scratch, scratch.length, NO_WAKE, 0);
@@ -119,11 +120,24 @@ export class TcpStream {
   #ended(result: number): number {
     if (result === 0) {
       this.peerEnded = true;
+      this.#bury();
     } else if (result < 0) {
       if (result === -ERRNO.EAGAIN && this.readShut) return 0;
       this.#judge(result);
     }
     return result;
+  }
+
+  /**
+   * A peer that ends and then resets leaves a closed socket that only says that it has ended, whatever comes first. It is nobody's end
+   * of a connection any more: its peer may have a new one from the same port. True when it was so.
+   */
+  #bury(): boolean {
+    if (this.link.name !== 'alive' || this.#native.sockTcpState(this.link.fd) !== TCP_STATE.CLOSE) return false;
+    if (this.outgoing === 'closed' && this.unacknowledged() === 0) this.release();
+    // Reading goes on to say that it has ended; writing fails, as the kernel's does.
+    else this.break(WASI.EPIPE);
+    return true;
   }
 
   /** An error of the kernel ends the connection when its socket is closed; others pass. */

@@ -24,6 +24,7 @@ import type { IntOptionName, Linger } from './options.ts';
 import { poll } from './poll.ts';
 import type { PollRequest } from './poll.ts';
 import { restoreAll } from './restore.ts';
+import type { Refused } from './restore.ts';
 import { saveAll } from './save.ts';
 import type { FlowReport } from './save.ts';
 import { parseSavedSockets } from './saved.ts';
@@ -38,9 +39,12 @@ function milliseconds(microseconds: number): number {
 }
 
 export class SocketTable {
+  /** Connections that were reset while they were restored: the guest is told at their next use. */
+  readonly refused: readonly Refused[];
   readonly #core: SocketCore;
 
-  constructor(host: SocketHost | SocketCore) {
+  constructor(host: SocketHost | SocketCore, refused: readonly Refused[] = []) {
+    this.refused = refused;
     this.#core = host instanceof SocketCore ? host : new SocketCore(host);
   }
 
@@ -231,7 +235,8 @@ export class SocketTable {
     attached: readonly FlowReport[] | 'without-flows',
     timeoutMs?: number,
   ): SocketTable {
-    return new SocketTable(restoreAll(host, parseSavedSockets(saved), attached, timeoutMs));
+    const { core, refused } = restoreAll(host, parseSavedSockets(saved), attached, timeoutMs);
+    return new SocketTable(core, refused);
   }
 
   /** The move was committed: what the peer has not acknowledged is written, as much as the sockets take now. */
