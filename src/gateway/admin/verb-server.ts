@@ -43,21 +43,33 @@ export type VerbServer = {
 export function serveVerbs(server: Server, call: CallVerb, refusal: (error: unknown) => ErrorBody): VerbServer {
   const connections = new Set<Duplex>();
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    // A client that has gone does not read its answers; what it asked is carried out nevertheless.
+    socket.on('error', () => socket.destroy());
     if (request.url !== VERBS_PATH || request.headers.upgrade !== VERBS_PROTOCOL) {
       const body = JSON.stringify(
         refusal(new KedgeError('KEDGE_NOT_FOUND', `there is no ${request.url} as ${request.headers.upgrade}`)),
       );
       const heads = ['HTTP/1.1 404 Not Found', 'Content-Type: application/json', `Content-Length: ${body.length}`];
       socket.end(`${[...heads, 'Connection: close'].join('\r\n')}\r\n\r\n${body}`);
+      // Its end is seen only by who reads.
+      socket.resume();
       return;
     }
     connections.add(socket);
     socket.on('close', () => connections.delete(socket));
-    // A client that has gone does not read its answers; what it asked is carried out nevertheless.
-    socket.on('error', () => socket.destroy());
+    let asked = 0;
+    let ended = false;
+    const endIfDone = (): void => {
+      if (ended && asked === 0) socket.end();
+    };
+    // The server's sockets stay half open: one that its client has ended is closed here, once all it asked is answered.
+    socket.on('end', () => {
+      ended = true;
+      endIfDone();
+    });
     socket.write(`HTTP/1.1 101 Switching Protocols\r\nUpgrade: ${VERBS_PROTOCOL}\r\nConnection: Upgrade\r\n\r\n`);
     const answer = (line: AnswerLine): void => {
-      if (!socket.destroyed) socket.write(`${JSON.stringify(line)}\n`);
+      if (!socket.writableEnded && !socket.destroyed) socket.write(`${JSON.stringify(line)}\n`);
     };
     const reader = new LineReader((text) => {
       const line = parse(text);
@@ -70,10 +82,16 @@ export function serveVerbs(server: Server, call: CallVerb, refusal: (error: unkn
       const { n, id } = line;
       // The enumeration of the schema is the keys of the table.
       const verb = line.verb as LineVerb;
-      carryOut(call, verb, id, line.body).then(
-        (result) => answer({ n, result }),
-        (error: unknown) => answer({ n, error: refusal(error) }),
-      );
+      asked++;
+      void carryOut(call, verb, id, line.body)
+        .then(
+          (result) => answer({ n, result }),
+          (error: unknown) => answer({ n, error: refusal(error) }),
+        )
+        .finally(() => {
+          asked--;
+          endIfDone();
+        });
     });
     const take = (bytes: Buffer): void => {
       if (!socket.writableEnded && !reader.push(bytes)) socket.destroy();
