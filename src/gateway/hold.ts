@@ -182,8 +182,9 @@ function synInHold(ctx: PlaneContext, flow: number): void {
 function resetFromPeer(ctx: PlaneContext, flow: number, start: number): void {
   const { f } = ctx;
   if (start === f.ackedToPeer[flow]) {
+    const owned = f.flags[flow]! & OWNED;
     peerIsGone(ctx, flow);
-    if (f.phase[flow] === LIVE && isOver(f, flow)) rstGuest(ctx, flow);
+    if (f.phase[flow] === LIVE && isOver(f, flow) && !owned) rstGuest(ctx, flow);
     return;
   }
   if (start > f.ackedToPeer[flow]! && start <= f.maxEdge[flow]!) return challenge(ctx, flow);
@@ -214,9 +215,9 @@ function answerAsOwner(ctx: PlaneContext, flow: number, start: number, length: n
     return endByReset(ctx, flow, GUEST_RESET);
   }
   if (p.flags & TCP_FIN && f.inFin[flow] === NO_FIN && start + p.payloadLen === f.ackedToPeer[flow]) {
-    f.inFin[flow] = f.rcvNxt[flow] = f.ackedToPeer[flow]!;
-    f.peerNxt[flow] = f.inFin[flow] + 1;
-    f.hold[flow] = 1;
+    // With that it is over: the peer may use its ports anew (state.ts, isOver).
+    f.inFin[flow] = f.ackedToPeer[flow]!;
+    f.peerNxt[flow] = f.rcvNxt[flow] = f.inFin[flow] + 1;
   }
   ackPeer(ctx, flow);
   updateState(f, flow);

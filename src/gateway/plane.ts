@@ -111,7 +111,7 @@ export class Plane {
     }
     if (f.proto[flow] === UDP) return IDLE.udp;
     // As long as its guest reads what came before.
-    if (f.flags[flow]! & RESET_AFTER) return IDLE.established;
+    if ((f.flags[flow]! & (RESET_AFTER | OWNED)) === RESET_AFTER) return IDLE.established;
     switch (f.state[flow]) {
       case ESTABLISHED:
       case CLOSE_WAIT:

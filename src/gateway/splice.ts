@@ -44,6 +44,7 @@ import {
   OWNED,
   PEER_RESET,
   REOPENING,
+  RESET_AFTER,
   SYNCHRONIZED,
   TCP,
   unmovable,
@@ -53,7 +54,7 @@ import { recordSynAck } from './outbound-record.ts';
 import { deviceOfLeg } from './out-queue.ts';
 import { openToListener, play, startPlaying } from './player.ts';
 import { dataOffset, endByReset, isOver, updateState } from './state.ts';
-import { ackForGuest, inOffset, outSeq } from './windows.ts';
+import { ackForGuest, ackPoint, inOffset, outSeq } from './windows.ts';
 
 /** Puts a flow under the gateway's care: nothing passes, the peer is answered from here. */
 export function freezeFlow(ctx: PlaneContext, flow: number): void {
@@ -132,6 +133,8 @@ function attachedSyn(ctx: PlaneContext, flow: number, leg: number): void {
   if (f.flags[flow]! & (PEER_RESET | GUEST_RESET) || lacksTimestamps) {
     rstReply(ctx, deviceOfLeg(leg));
     if (lacksTimestamps) ctx.drop('option-mismatch');
+    // Nothing more is waited for.
+    else if (ctx.g.state[f.guest[flow]!] === GUEST_RUNNING) goesLive(ctx, flow);
     return;
   }
   // A repeated SYN gets the same answer, and takes back nothing (S9).
@@ -183,6 +186,9 @@ export function commitFlow(ctx: PlaneContext, flow: number, leg: number, epoch: 
   if (f.proto[flow] !== TCP) return;
   const reset = (f.flags[flow]! & (PEER_RESET | GUEST_RESET)) !== 0;
   if (attached && !reset) return adopt(ctx, flow, shift);
+  // The peer has gone since the new socket was made, which nothing else would tell: the flow is forgotten soon.
+  if (attached) rstAttached(ctx, flow, leg);
+  f.nextSyn[flow] = 0;
   if (isOver(f, flow)) {
     f.flags[flow] = f.flags[flow]! | OWNED;
     return;
@@ -194,14 +200,24 @@ export function commitFlow(ctx: PlaneContext, flow: number, leg: number, epoch: 
     finAcked(ctx, flow) &&
     ctx.custody.isEmpty(flow) &&
     (f.inFin[flow] === NO_FIN || f.rcvNxt[flow]! >= f.inFin[flow]!)
-  ) {
-    f.flags[flow] = f.flags[flow]! | OWNED;
-    if (f.inFin[flow] !== NO_FIN) ackPeer(ctx, flow);
-    return updateState(f, flow);
-  }
+  )
+    return own(ctx, flow);
   // The guest restored no socket for it (its image says so), or had closed it before these bytes came: a closed socket resets.
   if (f.flags[flow]! & SYNCHRONIZED) rstPeer(ctx, flow);
   endByReset(ctx, flow, GUEST_RESET);
+}
+
+/** The gateway is all that is left of the guest's end: the peer's FIN is acknowledged here, and with that it is over on both sides. */
+function own(ctx: PlaneContext, flow: number): void {
+  const f = ctx.f;
+  if (f.flags[flow]! & RESET_AFTER) return endByReset(ctx, flow, PEER_RESET);
+  f.flags[flow] = f.flags[flow]! | OWNED;
+  if (f.inFin[flow] !== NO_FIN) {
+    f.rcvNxt[flow] = f.inFin[flow]! + 1;
+    // A peer that knows may be gone, and would answer by RST.
+    if (ackPoint(ctx, flow) > f.ackedToPeer[flow]!) ackPeer(ctx, flow);
+  }
+  updateState(f, flow);
 }
 
 /** A connection that no accept had returned goes to the listener. A signed SYN cannot be repeated by anybody else: its peer does so. */

@@ -83,7 +83,8 @@ export function notePeerReset(ctx: PlaneContext, flow: number): void {
 /** A RST of the peer ended the connection for certain: for the guest when it has acknowledged all that the peer was told is taken. */
 export function peerIsGone(ctx: PlaneContext, flow: number): void {
   const { f } = ctx;
-  if (f.rcvNxt[flow]! >= f.ackedToPeer[flow]!) return endByReset(ctx, flow, PEER_RESET);
+  // Of one that is the gateway's there is nobody to read what came before.
+  if (f.flags[flow]! & OWNED || f.rcvNxt[flow]! >= f.ackedToPeer[flow]!) return endByReset(ctx, flow, PEER_RESET);
   f.flags[flow] = f.flags[flow]! | RESET_AFTER;
   f.reopenAt[flow] = 0;
   updateState(f, flow);

@@ -23,7 +23,7 @@ import type {
 import type { PlaneContext } from './context.ts';
 import { rstGuest, rstPeer } from './emit.ts';
 import { attachedFlow, describe, exportFlows, lacksCut } from './exports.ts';
-import { isUnanswered, LIVE, OWNED, SYNCHRONIZED, TCP, UDP, unmovable } from './flow.ts';
+import { isUnanswered, LIVE, OWNED, SYNCHRONIZED, TCP, TIME_WAIT, UDP, unmovable } from './flow.ts';
 import { GUEST_FROZEN, GUEST_RUNNING, GUEST_SEALED, NO_LEG, guestName } from './guests.ts';
 import { guestSummary } from './listing.ts';
 import { attachFlow, commitFlow, detachFlow, finAcked, freezeFlow, thawFlow } from './splice.ts';
@@ -187,8 +187,8 @@ export class Verbs {
     let retire = false;
     for (const flow of this.#flows(slot)) {
       const open = this.#isOpen(flow);
-      if (open && ctx.f.flags[flow]! & OWNED) {
-        // The guest had said its last word before: the peer's FIN is answered as by a kernel that outlives its program.
+      if (ctx.f.flags[flow]! & OWNED && (open || ctx.f.state[flow] === TIME_WAIT)) {
+        // The guest had said its last word before: the peer's FIN, a repeated one too, is answered as by a kernel that outlives its program.
         retire = true;
         continue;
       }

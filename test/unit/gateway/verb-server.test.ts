@@ -32,10 +32,10 @@ for (const [how, leave] of Object.entries({
   'says what is no verb, and closes it': (socket: Socket) => socket.write('{}\n', () => socket.destroy()),
 }))
   test(`nothing is left of a connection whose client ${how}`, { timeout: 20_000 }, async () => {
-    const before = descriptors();
+    const open = descriptors();
     for (let i = 0; i < 10; i++) leave(await upgraded());
-    for (let patience = 100; descriptors() > before && patience > 0; patience--) await delay(20);
-    assert.ok(descriptors() <= before, `${before} descriptors became ${descriptors()}`);
+    for (let patience = 100; descriptors() > open && patience > 0; patience--) await delay(20);
+    assert.ok(descriptors() <= open, `${open} descriptors became ${descriptors()}`);
   });
 
 test('a client that says no more still gets the answers to what it has asked', { timeout: 20_000 }, async () => {
