@@ -42,6 +42,11 @@ export const GATEWAY_DROPS = {
   'early-drop': 83,
   /** From the peer of a guest that has said nothing for a minute though it was asked: its host may be gone, and nobody answers for it. */
   'silent-guest': 84,
+  /**
+   * A SYN for a guest's port that has a second outside port, by which the same port of the peer is connected already: the guest could not
+   * tell the two apart. Answered with RST.
+   */
+  'port-collision': 85,
 } as const;
 
 /** Names of all reasons, by number. */

@@ -107,6 +107,10 @@ function openFromPeer(ctx: PlaneContext): void {
     return ctx.drop('closed-port');
   }
   const guestPort = ctx.ports.publishedPort(TCP, p.dstPort);
+  if (!isFreeAtGuest(ctx, guest, guestPort)) {
+    rstReply(ctx, OUTSIDE);
+    return ctx.drop('port-collision');
+  }
   ctx.ports.acquire(TCP, guest, guestPort);
   const flow = ctx.open(TCP, guest, guestPort, p.dstPort, p.src, p.srcPort);
   if (flow < 0) return;
@@ -121,6 +125,20 @@ function openFromPeer(ctx: PlaneContext): void {
     return;
   }
   passSyn(ctx, flow);
+}
+
+/**
+ * Whether the guest can tell a new connection of this peer from those it has: one that came by another outside port, from the same
+ * port of the peer, looks the same to it. One that its kernel has no socket for gives way, as in `outbound.ts`.
+ */
+function isFreeAtGuest(ctx: PlaneContext, guest: number, guestPort: number): boolean {
+  const { f, g, packet: p } = ctx;
+  const flow = ctx.flows.findGuest(TCP, g.address[guest]!, guestPort, p.src, p.srcPort);
+  if (flow < 0) return true;
+  const over = f.phase[flow] === LIVE && !isInDoubt(ctx, flow) && (isOver(f, flow) || (f.flags[flow]! & OWNED) !== 0);
+  if (!over && f.guest[flow] === guest) return false;
+  ctx.end(flow);
+  return true;
 }
 
 /** A SYN or SYN-ACK of the peer in a flow that exists. */
