@@ -28,6 +28,7 @@ import {
   acceptSynAck,
   noteTimestamp,
   recordAck,
+  recordEnd,
   recordFirstSyn,
   refusesConnect,
   translateForGuest,
@@ -35,7 +36,7 @@ import {
 import { OUTSIDE, deviceOfLeg } from './out-queue.ts';
 import { play } from './player.ts';
 import { askGuest, isSilent } from './silence.ts';
-import { endByReset, isOver, peerIsGone, updateState } from './state.ts';
+import { endByReset, hasEnded, isFinAcked, isOver, peerIsGone, updateState } from './state.ts';
 import { ackForGuest, ackPoint, inOffset, inSeq, rightEdge } from './windows.ts';
 
 /** Challenge ACKs a second and flow (RFC 5961 §7). */
@@ -97,15 +98,17 @@ function takeData(ctx: PlaneContext, flow: number, start: number, live: boolean)
   const { f, packet: p } = ctx;
   const taken = Math.min(p.payloadLen, takenEdge(ctx, flow) - start);
   const end = start + taken;
+  if (taken > 0 && end > f.inFin[flow]! && isFinAcked(f, flow)) {
+    // Nothing follows a FIN (RFC 9293 §3.10.7.4).
+    ctx.drop('out-of-window');
+    return ackPeer(ctx, flow);
+  }
   // What was acknowledged is not taken a second time (RFC 9293 §3.10.7.4): a keepalive may carry a byte of garbage (RFC 1122 §4.2.3.6).
   const from = Math.max(start, f.ackedToPeer[flow]!);
   if (from < end) ctx.custody.insert(flow, from, ctx.out.buffer, p.payload + (from - start), end - from);
-  const fin = (p.flags & TCP_FIN) !== 0 && taken === p.payloadLen && f.inFin[flow] === NO_FIN;
-  // A later segment without data may have come first; data behind a FIN cannot be.
-  if (fin && end + 1 >= f.peerNxt[flow]!) f.inFin[flow] = end;
-  f.peerNxt[flow] = Math.max(f.peerNxt[flow]!, end === f.inFin[flow] ? end + 1 : end);
+  recordEnd(ctx, flow, taken, end, (p.flags & TCP_FIN) !== 0 && taken === p.payloadLen);
   // A peer that has ended needs no window; once it is gone it would answer by RST.
-  if (taken > 0 || f.inFin[flow] !== NO_FIN) f.reopenAt[flow] = 0;
+  if (taken > 0 || hasEnded(f, flow)) f.reopenAt[flow] = 0;
   // The pool is empty: what the guest's socket can take now passes as it is, and stays the peer's to repeat.
   if (live && ctx.custody.contiguousEnd(flow, from) < end) return passData(ctx, flow, start, end);
   if (live) play(ctx, flow);

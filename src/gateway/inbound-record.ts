@@ -18,11 +18,12 @@ import {
   LACKS_SACK,
   LACKS_WSCALE,
   MANAGED,
+  NO_FIN,
   REOPENING,
   SYNCHRONIZED,
   SYN_MPTCP,
 } from './flow.ts';
-import { notePeerReset, revive, updateState } from './state.ts';
+import { hasEnded, isFinAcked, notePeerReset, revive, updateState } from './state.ts';
 import { guestTimestamp, inOffset, outOffset, outSeq } from './windows.ts';
 
 /** Flag bits of the options on the SYN under the hand. */
@@ -104,12 +105,30 @@ export function recordFromPeer(ctx: PlaneContext, flow: number): void {
   if (!(p.flags & TCP_ACK) || end < f.rcvNxt[flow]! || start > f.maxEdge[flow]! + 1) return;
   if (!recordAck(ctx, flow, start)) return;
   if (p.tsAt !== 0) noteTimestamp(ctx, flow, start);
-  // A later segment without data may have come first; data behind a FIN cannot be.
-  if (p.flags & TCP_FIN && f.inFin[flow]! < 0 && end >= f.peerNxt[flow]!) f.inFin[flow] = data;
-  if (end > f.peerNxt[flow]!) f.peerNxt[flow] = end;
-  // A peer that has ended needs no window.
-  if (p.payloadLen > 0 || p.flags & TCP_FIN) f.reopenAt[flow] = 0;
+  recordEnd(ctx, flow, p.payloadLen, data, (p.flags & TCP_FIN) !== 0);
+  if (p.payloadLen > 0 || hasEnded(f, flow)) f.reopenAt[flow] = 0;
   revive(ctx, flow);
+}
+
+/**
+ * Records where the peer's stream ends, as far as is known: `length` bytes of it end at `end`, and its FIN follows when `fin`.
+ *
+ * A FIN ahead of a gap is one, but it may also be forged, and then the receiver never comes to it: data goes past it first. So until it
+ * is acknowledged, data beyond a FIN refutes it, and of two the lower counts. A FIN with data beyond it is none. (What is without data may
+ * have overtaken a FIN, and tells nothing.)
+ */
+export function recordEnd(ctx: PlaneContext, flow: number, length: number, end: number, fin: boolean): void {
+  const { f } = ctx;
+  const known = f.inFin[flow]!;
+  if (isFinAcked(f, flow)) return;
+  let last = length > 0 && end > known ? NO_FIN : known;
+  if (fin && end + 1 >= f.peerNxt[flow]! && (last === NO_FIN || end < last)) last = end;
+  let next = length > 0 ? Math.max(f.peerNxt[flow]!, end) : f.peerNxt[flow]!;
+  if (next === last) next++;
+  f.peerNxt[flow] = next;
+  if (last === known) return;
+  f.inFin[flow] = last;
+  updateState(f, flow);
 }
 
 /** TS.Recent: the latest TSval of a segment that begins where the peer was acknowledged to, or before (RFC 7323 §4.3). */

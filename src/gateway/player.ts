@@ -16,7 +16,6 @@ import {
   GREETING,
   HAS_TS,
   LIVE,
-  NO_FIN,
   OWNED,
   PEER_RESET,
   REOPENING,
@@ -25,7 +24,7 @@ import {
   WINDOW_CLOSED,
 } from './flow.ts';
 import { noteAsked } from './silence.ts';
-import { dataOffset, endByReset } from './state.ts';
+import { dataOffset, endByReset, hasEnded } from './state.ts';
 import { rightEdge } from './windows.ts';
 
 /** First retransmission timeout, milliseconds: Linux's least. */
@@ -160,7 +159,7 @@ export function guestAcked(ctx: PlaneContext, flow: number, ack: number, before:
  */
 export function worthTelling(ctx: PlaneContext, flow: number): boolean {
   const f = ctx.f;
-  if (f.inFin[flow] !== NO_FIN) return false;
+  if (hasEnded(f, flow)) return false;
   const more = rightEdge(ctx, flow) - f.maxEdge[flow]!;
   return more >= Math.min(f.guestMss[flow]!, Math.max(1, (f.guestEdge[flow]! - f.rcvNxt[flow]!) / 2));
 }

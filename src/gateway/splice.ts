@@ -53,7 +53,7 @@ import { GUEST_RUNNING } from './guests.ts';
 import { recordSynAck } from './outbound-record.ts';
 import { deviceOfLeg } from './out-queue.ts';
 import { openToListener, play, startPlaying } from './player.ts';
-import { dataOffset, endByReset, isOver, updateState } from './state.ts';
+import { dataOffset, endByReset, hasEnded, isOver, updateState } from './state.ts';
 import { ackForGuest, ackPoint, inOffset, outSeq } from './windows.ts';
 
 /** Puts a flow under the gateway's care: nothing passes, the peer is answered from here. */
@@ -196,11 +196,7 @@ export function commitFlow(ctx: PlaneContext, flow: number, leg: number, epoch: 
   if (f.flags[flow]! & REOPENING) return reopen(ctx, flow);
   if (f.cut[flow]! >= 0 && awaitsAnswer(ctx, flow)) return expectSocket(ctx, flow);
   // The guest has closed it, and its peer knows: the peer's FIN is all that is waited for.
-  if (
-    finAcked(ctx, flow) &&
-    ctx.custody.isEmpty(flow) &&
-    (f.inFin[flow] === NO_FIN || f.rcvNxt[flow]! >= f.inFin[flow]!)
-  )
+  if (finAcked(ctx, flow) && ctx.custody.isEmpty(flow) && (!hasEnded(f, flow) || f.rcvNxt[flow]! >= f.inFin[flow]!))
     return own(ctx, flow);
   // The guest restored no socket for it (its image says so), or had closed it before these bytes came: a closed socket resets.
   if (f.flags[flow]! & SYNCHRONIZED) rstPeer(ctx, flow);
@@ -212,7 +208,9 @@ function own(ctx: PlaneContext, flow: number): void {
   const f = ctx.f;
   if (f.flags[flow]! & RESET_AFTER) return endByReset(ctx, flow, PEER_RESET);
   f.flags[flow] = f.flags[flow]! | OWNED;
-  if (f.inFin[flow] !== NO_FIN) {
+  // Ahead of bytes that nobody will read it is none.
+  if (!hasEnded(f, flow)) f.inFin[flow] = NO_FIN;
+  else {
     f.rcvNxt[flow] = f.inFin[flow]! + 1;
     // A peer that knows may be gone, and would answer by RST.
     if (ackPoint(ctx, flow) > f.ackedToPeer[flow]!) ackPeer(ctx, flow);

@@ -62,6 +62,16 @@ export function isOver(f: FlowColumns, flow: number): boolean {
   return isClosed(f, flow) && f.rcvNxt[flow]! > f.inFin[flow]!;
 }
 
+/** Whether the peer has ended its stream, with all before it seen. A FIN ahead of a gap may be forged (`recordEnd`). */
+export function hasEnded(f: FlowColumns, flow: number): boolean {
+  return f.inFin[flow] !== NO_FIN && f.peerNxt[flow]! > f.inFin[flow]!;
+}
+
+/** Whether the peer's FIN was acknowledged by the guest, or to the peer: it is a FIN for good. */
+export function isFinAcked(f: FlowColumns, flow: number): boolean {
+  return f.inFin[flow] !== NO_FIN && Math.max(f.rcvNxt[flow]!, f.ackedToPeer[flow]!) > f.inFin[flow]!;
+}
+
 /** An offset of a stream without its FIN. */
 export function dataOffset(offset: number, fin: number): number {
   return fin === NO_FIN ? offset : Math.min(offset, fin);
