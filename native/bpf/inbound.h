@@ -51,7 +51,8 @@ static __always_inline int to_guest(struct __sk_buff *skb, struct segment *s, st
 			if (start <= f->acked_to_peer && !raise_clock(&f->last_ts_in, value))
 				return PASS;
 		}
-		if (!raise(&f->peer_nxt, end))
+		/* What has no data tells nothing of how far the stream goes (recordEnd). */
+		if (s->payload > 0 && !raise(&f->peer_nxt, end))
 			return PASS;
 	}
 	__sync_fetch_and_add(&f->bytes_in, s->total);
