@@ -94,6 +94,7 @@ pub fn build() -> Result<(), Box<dyn Error>> {
         "aarch64" => "AARCH64",
         other => return Err(format!("WAMR is not built for {other}").into()),
     };
+    forget_if_moved(&build)?;
     let mut configure = Command::new("cmake");
     configure.arg("-S").arg(&sources).arg("-B").arg(&build);
     configure.arg(format!("-DWAMR_BUILD_TARGET={target}"));
@@ -109,6 +110,15 @@ pub fn build() -> Result<(), Box<dyn Error>> {
         println!("cargo::rustc-link-lib={system}");
     }
     Ok(())
+}
+
+/// Removes what cmake built when this folder had another path: a checkout can be moved or copied, and cmake refuses to go on then.
+fn forget_if_moved(build: &Path) -> io::Result<()> {
+    let here = format!("CMAKE_CACHEFILE_DIR:INTERNAL={}", build.display());
+    match fs::read_to_string(build.join("CMakeCache.txt")) {
+        Ok(cache) if !cache.lines().any(|line| line == here) => fs::remove_dir_all(build),
+        _ => Ok(()),
+    }
 }
 
 /// A folder with all that is in it.
