@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use kedge_native::points::{metadata::Metadata, types::Type};
-use wasmi::{Caller, ExternRef, F32, F64, Func, Global, Nullable, Store, V128, Val, ValType};
+use wasmi::{Caller, ExternRef, F32, F64, Func, Global, Nullable, Store, StoreLimits, V128, Val, ValType};
 
 use super::values::{Piece, bits, extern_number, extern_value, ordinal};
 
@@ -45,6 +45,7 @@ pub struct Host {
     pub functions: Vec<Func>,
     pub externs: HashMap<u32, ExternRef>,
     pub unwind: Option<Global>,
+    pub limits: StoreLimits,
 }
 
 /// What the guest's own imports do: they note the call and make up results from how many calls there were.

@@ -11,8 +11,8 @@ use kedge_native::points::{
     options::Options,
 };
 use wasmi::{
-    Config, Engine, Extern, ExternType, Func, Global, Instance, Memory, Module, Nullable, Ref, Store, Table, Val,
-    ValType,
+    Config, Engine, Extern, ExternType, Func, Global, Instance, Memory, Module, Nullable, Ref, Store,
+    StoreLimitsBuilder, Table, Val, ValType,
 };
 
 pub use host::When;
@@ -51,6 +51,8 @@ fn engine() -> Engine {
 
 /// Enough for what the tests run, so that nothing can hang.
 const FUEL: u64 = 2_000_000_000;
+/// How far a table grows, as on WAMR: one instruction could ask for gigabytes, which fuel does not count.
+const TABLE: usize = 65_536;
 
 impl Machine {
     /// The module as it is.
@@ -99,8 +101,10 @@ impl Machine {
     }
 
     fn instantiate(&self, outside: Outside, when: When) -> Result<Running, String> {
-        let host = Host { outside, when, metadata: self.metadata.clone(), ..Host::default() };
+        let limits = StoreLimitsBuilder::new().table_elements(TABLE).build();
+        let host = Host { outside, when, metadata: self.metadata.clone(), limits, ..Host::default() };
         let mut store = Store::new(&self.engine, host);
+        store.limiter(|host| &mut host.limits);
         store.set_fuel(FUEL).expect("fuel");
         let ours = kedge_imports(&mut store);
         // By position: generated modules import the same name with several types.
