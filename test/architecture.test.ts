@@ -6,6 +6,7 @@ import { describe, test } from 'node:test';
 import { ERROR_CODES } from '../src/errors.ts';
 import { VERSION } from '../src/version.ts';
 import { assertions, cycles, impure, long, unlisted, upwards } from './support/architecture/rules.ts';
+import { rustCircles } from './support/architecture/rust.ts';
 import { readTree, type Tree } from './support/architecture/source.ts';
 
 const PROJECT = join(import.meta.dirname, '..');
@@ -36,6 +37,8 @@ describe('the project', () => {
   test('has no folder in src that is not a layer', () => assert.deepEqual(unlisted(SRC), []));
   test('has no import that points up', () => assert.deepEqual(upwards(SRC), []));
   test('has no circle of imports', () => assert.deepEqual(cycles(SRC), []));
+  test('has no circle of Rust modules', () =>
+    assert.deepEqual(rustCircles(readTree(PROJECT, 'native/src', ['.rs']), 'native/src'), []));
   test('has no I/O, clock, randomness or package in src/rewrite', () =>
     assert.deepEqual(impure(SRC, 'src/rewrite'), []));
   test(`has no source of more than ${MAX_LINES} lines`, () => {
@@ -188,6 +191,23 @@ describe('the rules', () => {
     const text =
       "// import '../cli/x.ts';\nconst s = `import '../cli/x.ts'`;\n/* export * from '../cli/x.ts' */\nconst r = /import '..'/;";
     assert.deepEqual(upwards(tree({ 'src/gateway/a.ts': text, 'src/cli/x.ts': '' })), []);
+  });
+
+  test('a circle of Rust modules is found, in trees of uses and in paths', () => {
+    const files = new Map(
+      Object.entries({
+        'r/lib.rs': 'pub mod a;',
+        'r/a.rs': 'use crate::{\n    b::{x, Y},\n    c,\n};',
+        'r/b.rs': 'fn f() { crate::p::d::g() } // super::a::nothing',
+        'r/c.rs': 'use std::fmt;\nuse crate::p::d;',
+        'r/p/mod.rs': 'pub mod d;\nuse super::a;',
+        'r/p/d.rs': 'use super::super::a;',
+        'r/p/e.rs': 'use super::{d, super::c};',
+      }),
+    );
+    assert.deepEqual(rustCircles(files, 'r'), ['r/a.rs > r/b.rs > r/p/d.rs > r/a.rs']);
+    files.delete('r/b.rs');
+    assert.deepEqual(rustCircles(files, 'r'), ['r/a.rs > r/c.rs > r/p/d.rs > r/a.rs']);
   });
 
   test('a circle is found, of types too, and only once', () => {

@@ -8,10 +8,11 @@
 use super::{
     body::Kind,
     call_types::CallTypes,
+    features::{BODY, VALUES},
     function::{Function, MOST_CLEARED},
-    limits::{MOST_BYTES, VALUES},
+    limits::{MOST_BODY, MOST_BYTES},
     options::Policy,
-    refusal::Refusal,
+    refusal::{Refusal, Result},
     select::Stand,
     types::{Signature, Type},
 };
@@ -59,6 +60,16 @@ pub struct Cost {
 }
 
 impl Cost {
+    /// Whether the function can be small enough for engines. The count of its code is high, but never by so much; a closer look would
+    /// take the memory.
+    ///
+    /// # Errors
+    /// `Unsupported` when it is too large.
+    pub fn check(&self) -> Result<()> {
+        let refusal = || Refusal::Unsupported { feature: BODY, offset: self.offset as usize };
+        if self.bytes - self.described > 8 * MOST_BODY { Err(refusal()) } else { Ok(()) }
+    }
+
     /// Of a function, which is about to be written.
     #[must_use]
     pub fn of(function: &Function<'_>, types: &CallTypes<'_>, merged: bool) -> Self {

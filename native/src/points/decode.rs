@@ -9,8 +9,9 @@ use wasmparser::{
 
 use super::{
     body::{Assignments, BOTTOM, Code, Construct, Index, Instruction, Kind, Node, Operand, Origin},
-    limits,
-    module::{Body, leb, place},
+    bytes::{leb, place},
+    features,
+    module::Body,
     opcodes::{Effect, FIRST_CONST, Gives, LAST_CONST, LOCAL_GET, LOCAL_SET, LOCAL_TEE, OPCODES},
     refusal::{Refusal, Result, covered},
     types::Type,
@@ -300,7 +301,7 @@ impl Decoder {
         let node = self.code.operands.len();
         if node > self.most {
             let offset = self.code.locals_at as usize;
-            return Err(Refusal::Unsupported { feature: limits::OPERANDS, offset });
+            return Err(Refusal::Unsupported { feature: features::OPERANDS, offset });
         }
         let node = u32::try_from(node).unwrap_or(u32::MAX);
         self.code.operands.push(Operand { ty, origin, producer, height: self.height, beneath: self.stack });

@@ -5,10 +5,9 @@
 use wasmparser::Payload;
 
 use super::{
-    cost::Cost,
     emit::Body,
+    features::{BODY, BYTES, EXPORTS, FUNCTIONS, GLOBALS, IMPORTS, LOCALS, TABLES, TYPES},
     module::Module,
-    options::Policy,
     refusal::{Refusal, Result},
 };
 
@@ -22,38 +21,6 @@ pub const MOST_BYTES: usize = 1 << 30;
 const MOST_ITEMS: usize = 1_000_000;
 /// Tables: of engines WAMR takes the fewest.
 const MOST_TABLES: usize = 100;
-
-const LOCALS: &str = "a function with more than 50,000 locals once it can be stopped";
-const BODY: &str = "a function of more than 7,654,321 bytes once it can be stopped";
-const BYTES: &str = "more than 1 GiB once it can be stopped";
-const TYPES: &str = "more than 1,000,000 types once it can be stopped";
-const FUNCTIONS: &str = "more than 1,000,000 functions once it can be stopped";
-const IMPORTS: &str = "more than 1,000,000 imports once it can be stopped";
-const EXPORTS: &str = "more than 1,000,000 exports once it can be stopped";
-const GLOBALS: &str = "more than 1,000,000 globals once it can be stopped";
-const TABLES: &str = "more than 100 tables once it can be stopped";
-/// Refused by [`super::cost`].
-pub const VALUES: &str = "too many locals and operands across calls and loops";
-
-/// Refused by [`super::decode`].
-pub const OPERANDS: &str = "a function with so many operands";
-
-/// Features that there are fewer of where there are fewer points.
-const BY_POINTS: [&str; 6] = [LOCALS, BODY, BYTES, FUNCTIONS, VALUES, OPERANDS];
-/// And those that only another module helps against.
-const BY_MODULE: [&str; 5] = [TYPES, IMPORTS, EXPORTS, GLOBALS, TABLES];
-
-/// What to do about a refused feature, if it is one of size.
-#[must_use]
-pub fn hint(feature: &str, policy: Policy) -> Option<&'static str> {
-    if BY_POINTS.contains(&feature) {
-        return Some(match policy {
-            Policy::Call => "split its largest functions, or compile it with less inlining (-Os)",
-            _ => "try --points call, which has fewer points, or compile it with less inlining (-Os)",
-        });
-    }
-    BY_MODULE.contains(&feature).then_some("compile it into a smaller module; stable points add some of these")
-}
 
 /// An index space of a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,16 +77,6 @@ pub fn function(body: &Body, offset: usize) -> Result<()> {
         return Err(Refusal::Unsupported { feature: BODY, offset });
     }
     Ok(())
-}
-
-/// Checks a function that is not written yet. The count of its code is high, but never by so much; a closer look would take the
-/// memory.
-///
-/// # Errors
-/// `Unsupported` when it is too large.
-pub fn counted(cost: &Cost) -> Result<()> {
-    let refusal = || Refusal::Unsupported { feature: BODY, offset: cost.offset as usize };
-    if cost.bytes - cost.described > 8 * MOST_BODY { Err(refusal()) } else { Ok(()) }
 }
 
 /// Checks the size of the output.

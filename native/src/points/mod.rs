@@ -36,11 +36,13 @@
 //!   instrumented form would exceed a limit of engines ([`limits`]).
 
 pub mod body;
+pub mod bytes;
 pub mod call_types;
 pub mod calls;
 pub mod cost;
 pub mod decode;
 pub mod emit;
+pub mod features;
 pub mod function;
 pub mod helpers;
 pub mod limits;

@@ -8,14 +8,15 @@ use wasmparser::{
 };
 
 use super::{
-    output, parallel,
+    bytes::{LARGEST, place},
+    parallel,
     refusal::{Refusal, Result, covered},
-    scan::{Noted, Scan, Summary},
+    scan::{Noted, Scan, Spaces, Summary},
     types::Signature,
 };
 
-/// Files above this are refused, so that offsets fit 32 bits with room for what the pass adds.
-const LARGEST: usize = 1 << 30;
+/// Name of the module that everything of ours is imported from, and of what our exports start with.
+pub const NAMESPACE: &str = "kedge";
 
 /// An import with its two names.
 pub struct Import<'a> {
@@ -105,7 +106,13 @@ impl<'a> Module<'a> {
                 _ => module.section(payload)?,
             }
         }
-        let scan = |(): &mut (), index: usize| Scan::of(&module, &module.bodies[index].body);
+        let spaces = Spaces {
+            functions: module.functions.len(),
+            types: module.types.len(),
+            tables: &module.tables,
+            globals: &module.globals,
+        };
+        let scan = |(): &mut (), index: usize| Scan::of(&spaces, &module.bodies[index].body);
         let scans = parallel::each(module.bodies.len(), module.threads(threads), || (), scan)?;
         for (index, scan) in scans.into_iter().enumerate() {
             module.bodies[index].summary = scan.summary;
@@ -132,7 +139,7 @@ impl<'a> Module<'a> {
             Payload::ImportSection(reader) => {
                 for entry in reader.clone().into_imports_with_offsets() {
                     let (offset, import) = entry?;
-                    if import.module == output::NAMESPACE {
+                    if import.module == NAMESPACE {
                         self.note_ours("imports from `kedge`", offset);
                     }
                     match import.ty {
@@ -183,7 +190,7 @@ impl<'a> Module<'a> {
             Payload::ExportSection(reader) => {
                 for entry in reader.clone().into_iter_with_offsets() {
                     let (offset, export) = entry?;
-                    if export.name.strip_prefix(output::NAMESPACE).is_some_and(|rest| rest.starts_with(':')) {
+                    if export.name.strip_prefix(NAMESPACE).is_some_and(|rest| rest.starts_with(':')) {
                         self.note_ours("export names that start with `kedge:`", offset);
                     }
                     self.exports.push(export);
@@ -267,25 +274,6 @@ fn named(expression: &wasmparser::ConstExpr<'_>) -> Result<Vec<u32>> {
         }
     }
     Ok(functions)
-}
-
-/// An offset in the file; [`LARGEST`] keeps it in range.
-#[must_use]
-pub fn place(offset: u64) -> u32 {
-    u32::try_from(offset).unwrap_or(u32::MAX)
-}
-
-/// Reads a validated unsigned LEB128: the number, and how many bytes it has.
-#[must_use]
-pub fn leb(bytes: &[u8]) -> (u32, usize) {
-    let mut number = 0;
-    for (i, byte) in bytes.iter().enumerate() {
-        number |= u32::from(byte & 0x7f) << (7 * i);
-        if byte & 0x80 == 0 {
-            return (number, i + 1);
-        }
-    }
-    (number, bytes.len())
 }
 
 fn count<T>(list: &[T]) -> u32 {

@@ -14,10 +14,10 @@ use wasm_encoder::{BlockType, Encode, InstructionSink};
 
 use super::{
     body::{BOTTOM, Code, Index, Kind, Node, Origin},
+    bytes::leb,
     emit::Body,
     function::Function,
     loops::write_turn,
-    module::leb,
     select::{Point, Stand, Temps},
     types::declare,
 };

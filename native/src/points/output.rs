@@ -13,14 +13,11 @@ use super::{
     helpers::Helper,
     limits::{self, Space},
     metadata,
-    module::Module,
+    module::{Module, NAMESPACE},
     plan::{Plan, count},
     refusal::{Refusal, Result},
     types::Signatures,
 };
-
-/// Name of the module that everything of ours is imported from, and of what our exports start with.
-pub const NAMESPACE: &str = "kedge";
 
 /// The value of a hint: the branch is not taken, the `if` not entered.
 const UNLIKELY: u32 = 0;

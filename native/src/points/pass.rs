@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     body::Code,
+    bytes::place,
     call_types::CallTypes,
     calls::{self, Calls},
     cost::{self, Cost, Measure},
@@ -18,7 +19,7 @@ use super::{
     liveness::Live,
     loops,
     metadata::{Described, Metadata},
-    module::{Body, Module, place},
+    module::{Body, Module},
     normal,
     options::Options,
     output::{self, Parts},
@@ -163,7 +164,7 @@ impl<'a> Pass<'a> {
         }
         // Each adds one at least.
         Space::Functions.check(module, module.functions.len() + costs.len())?;
-        costs.iter().try_for_each(limits::counted)?;
+        costs.iter().try_for_each(cost::Cost::check)?;
         let waits = |body: &usize| matches!(written[*body], Written::Counted(_));
         let rest: Vec<usize> = (0..written.len()).filter(waits).collect();
         self.room = usize::MAX;

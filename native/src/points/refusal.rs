@@ -4,7 +4,7 @@ use std::fmt;
 
 use wasmparser::WasmFeatures;
 
-use super::{limits, options::Policy};
+use super::{features, options::Policy};
 
 /// A module that cannot be instrumented, with the place in its file that shows why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Refusal {
         const OTHERS: &str = "compile it without this feature, e.g. with clang --target=wasm32-wasi and no -m options";
         match self {
             Self::Unsupported { feature, .. } if feature.contains("kedge") => Some(OURS),
-            Self::Unsupported { feature, .. } => Some(limits::hint(feature, policy).unwrap_or(OTHERS)),
+            Self::Unsupported { feature, .. } => Some(features::hint(feature, policy).unwrap_or(OTHERS)),
             Self::Invalid { .. } => None,
         }
     }

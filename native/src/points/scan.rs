@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use wasmparser::{BinaryReader, FunctionBody, Operator, OperatorsReader, RefType, ValType};
+use wasmparser::{BinaryReader, FunctionBody, GlobalType, Operator, OperatorsReader, RefType, TableType, ValType};
 
 use super::{
-    module::{Module, place},
+    bytes::place,
     opcodes::{BLOCK, EXTERNREF, FUNCREF, IF, LOOP, OPCODES},
     refusal::{Result, covered},
 };
@@ -78,6 +78,16 @@ impl Noted {
     }
 }
 
+/// The index spaces of the module that code names things in.
+pub struct Spaces<'a> {
+    /// How many functions there are.
+    pub functions: usize,
+    /// How many types.
+    pub types: usize,
+    pub tables: &'a [TableType],
+    pub globals: &'a [GlobalType],
+}
+
 /// What a look at one function gives.
 #[derive(Default)]
 pub struct Scan {
@@ -90,7 +100,7 @@ impl Scan {
     ///
     /// # Errors
     /// `Invalid` when its locals are malformed.
-    pub fn of(module: &Module<'_>, body: &FunctionBody<'_>) -> Result<Self> {
+    pub fn of(spaces: &Spaces<'_>, body: &FunctionBody<'_>) -> Result<Self> {
         let mut scan = Self::default();
         for group in body.get_locals_reader()? {
             scan.noted.holds(group?.1);
@@ -116,16 +126,16 @@ impl Scan {
             let mut operators = OperatorsReader::new(reader);
             let Ok(operator) = operators.read() else { break };
             let end = operators.original_position();
-            scan.note(module, &operator, start + at as u64, end);
+            scan.note(spaces, &operator, start + at as u64, end);
             at = usize::try_from(end - start).unwrap_or(usize::MAX);
         }
         Ok(scan)
     }
 
-    fn note(&mut self, module: &Module<'_>, operator: &Operator<'_>, start: u64, end: u64) {
+    fn note(&mut self, spaces: &Spaces<'_>, operator: &Operator<'_>, start: u64, end: u64) {
         let (summary, noted) = (&mut self.summary, &mut self.noted);
-        let is_function = |function: u32| (function as usize) < module.functions.len();
-        let is_type = |ty: u32| (ty as usize) < module.types.len();
+        let is_function = |function: u32| (function as usize) < spaces.functions;
+        let is_type = |ty: u32| (ty as usize) < spaces.types;
         let mut edit = |edit| summary.edits.push(EditAt { edit, start: place(start), end: place(end) });
         match *operator {
             Operator::Call { function_index } if is_function(function_index) => {
@@ -152,12 +162,12 @@ impl Scan {
                 None => noted.function_values = true,
             },
             Operator::TableGet { table } => {
-                if let Some(ty) = module.tables.get(table as usize) {
+                if let Some(ty) = spaces.tables.get(table as usize) {
                     noted.holds(ValType::Ref(ty.element_type));
                 }
             }
             Operator::GlobalGet { global_index } => {
-                if let Some(ty) = module.globals.get(global_index as usize) {
+                if let Some(ty) = spaces.globals.get(global_index as usize) {
                     noted.holds(ty.content_type);
                 }
             }

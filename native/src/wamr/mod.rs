@@ -3,7 +3,7 @@
 //! Theory of operation. A [`module::Module`] is validated by `wasmparser` before WAMR sees it, against exactly the features that
 //! this build of WAMR has: what it lacks is refused by name, and its loader, which trusts more than it checks, only meets valid
 //! code. An [`instance::Instance`] belongs to the thread that made it. All imports lead to one trampoline, which hands the
-//! arguments as 64-bit patterns to the [`instance::Host`] of the call that is running. Traps and refusals of the host come back
+//! arguments as 64-bit patterns to the [`imports::Host`] of the call that is running. Traps and refusals of the host come back
 //! as values; nothing unwinds through C.
 //!
 //! WAMR gives meaning to some exported names (it runs `__post_instantiate`, checks a stack pointer below `__heap_base`, and so
@@ -16,6 +16,7 @@
 
 pub mod check;
 mod exports;
+pub mod imports;
 pub mod instance;
 pub mod module;
 pub mod stop;

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     check::check,
-    instance::trampoline,
+    imports::trampoline,
     sys,
     types::{Export, Import, Refusal},
 };

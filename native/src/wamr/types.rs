@@ -1,5 +1,10 @@
 //! Types of values and functions, as a module declares them.
 
+use super::sys;
+
+/// A null reference of either type.
+pub const NULL: u64 = sys::NULL_REF as u64;
+
 /// A value type that this build of WAMR knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

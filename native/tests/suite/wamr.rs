@@ -1,9 +1,10 @@
 use std::{cell::RefCell, rc::Rc, thread};
 
 use kedge_native::wamr::{
-    instance::{Host, Instance, NULL, PAGE_SIZE},
+    imports::Host,
+    instance::{Instance, PAGE_SIZE},
     module::Module,
-    types::{Export, FunctionType, Import, Kind, Refusal, Trap},
+    types::{Export, FunctionType, Import, Kind, NULL, Refusal, Trap},
     version,
 };
 

@@ -4,6 +4,7 @@
  * The folders of `src` are layers; an import may only point down the list, `import type` and `import()` included.
  */
 import { posix } from 'node:path';
+import { circles } from './circles.ts';
 import { Source, type Node, type Tree } from './source.ts';
 
 /** From the top to the bottom. */
@@ -97,20 +98,7 @@ export function cycles(tree: Tree): string[] {
   for (const { from, to } of arrows(tree)) {
     if (tree.has(to)) targets.set(from, [...(targets.get(from) ?? []), to]);
   }
-  const found: string[] = [];
-  const done = new Set<string>();
-  const path: string[] = [];
-  const visit = (file: string): void => {
-    const start = path.indexOf(file);
-    if (start >= 0) found.push([...path.slice(start), file].join(' > '));
-    if (start >= 0 || done.has(file)) return;
-    path.push(file);
-    for (const target of targets.get(file) ?? []) visit(target);
-    path.pop();
-    done.add(file);
-  };
-  for (const file of tree.keys()) visit(file);
-  return found;
+  return circles(targets);
 }
 
 function isMathRandom(node: Node): boolean {

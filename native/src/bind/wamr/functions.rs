@@ -8,7 +8,7 @@ use super::{
     memory::Shared,
     values::{elements, from_js, to_js, undefined},
 };
-use crate::wamr::{instance::Host, types::Import};
+use crate::wamr::{imports::Host, types::Import};
 
 /// The host functions of one call. Handles live as long as the native function that made it.
 pub struct Functions<'call> {

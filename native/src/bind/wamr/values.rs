@@ -4,10 +4,7 @@ use std::ptr;
 
 use napi::{Env, Error, JsValue, Result, bindgen_prelude::Object, sys};
 
-use crate::wamr::{
-    instance::NULL,
-    types::{FunctionType, Kind},
-};
+use crate::wamr::types::{FunctionType, Kind, NULL};
 
 /// `napi_ok`, or an error that says what failed.
 pub fn check(status: sys::napi_status, what: &str) -> Result<()> {
