@@ -35,10 +35,10 @@ export type WrittenImage = {
 };
 
 /**
- * Says that a name is taken before anything is done for an image of that name. Throws KEDGE_IMAGE_EXISTS, and KEDGE_IMAGE_WRITE for
- * a directory.
+ * Says that a name is taken before anything is done for an image of that name. Throws KEDGE_IMAGE_EXISTS, unless it may be written over,
+ * and KEDGE_IMAGE_WRITE for what never may: a directory, a device, a pipe.
  */
-export async function mustBeNewFile(path: string): Promise<void> {
+export async function mustBeWritable(path: string, { force }: WriteOptions): Promise<void> {
   // A name that cannot be looked at cannot be written either, and the write says why. A link counts, wherever it leads.
   const there = await lstat(path).catch(() => undefined);
   if (there === undefined) return;
@@ -46,7 +46,12 @@ export async function mustBeNewFile(path: string): Promise<void> {
     throw new KedgeError('KEDGE_IMAGE_WRITE', `cannot write the image ${path}: EISDIR: it is a directory`, {
       hint: WRITE_HINTS['EISDIR'],
     });
-  throw taken(path);
+  // The image takes its place, so that root would turn /dev/null into a file.
+  if (!there.isFile() && !there.isSymbolicLink())
+    throw new KedgeError('KEDGE_IMAGE_WRITE', `cannot write the image ${path}: it is no regular file`, {
+      hint: 'an image takes the place of a file only: name one, or a name that is free',
+    });
+  if (!force) throw taken(path);
 }
 
 function taken(path: string, cause?: unknown): KedgeError {
@@ -82,7 +87,10 @@ export async function writeImageFile(
       }
       await file.sync();
     }
-    if (force) await rename(temporary, path);
+    if (force) {
+      await mustBeWritable(path, { force });
+      await rename(temporary, path);
+    }
     // Unlike a rename it fails when the name was taken in the meantime.
     else await link(temporary, path);
     remove = () => removeFile(path, inode);

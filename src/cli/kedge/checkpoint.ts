@@ -3,7 +3,7 @@ import type { CommandContext } from '@stricli/core';
 import { buildCommand } from '@stricli/core';
 import { KedgeError } from '../../errors.ts';
 import type { WrittenImage } from '../../image/file.ts';
-import { mustBeNewFile, writeImageFile } from '../../image/file.ts';
+import { mustBeWritable, writeImageFile } from '../../image/file.ts';
 import type { AgentFlags } from './options.ts';
 import { agentFlag, guestArgument, withAgent } from './options.ts';
 
@@ -30,7 +30,7 @@ export const checkpoint = buildCommand<CheckpointFlags, [string], CommandContext
   async func(flags, name) {
     const { output, leaveRunning, force } = flags;
     // The write looks again; this comes before the guest stops.
-    if (!force) await mustBeNewFile(output);
+    await mustBeWritable(output, { force });
     let written: WrittenImage | undefined;
     try {
       // Written here, with this user's rights; the guest ends only when the file is safe.

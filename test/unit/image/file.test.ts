@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   chmodSync,
@@ -16,7 +16,7 @@ import { join } from 'node:path';
 import process from 'node:process';
 import { afterEach, beforeEach, test } from 'node:test';
 import { KedgeError } from '../../../src/errors.ts';
-import { mustBeNewFile, readImageFile, writeImageFile } from '../../../src/image/file.ts';
+import { mustBeWritable, readImageFile, writeImageFile } from '../../../src/image/file.ts';
 import { waitFor } from '../../support/wait.ts';
 
 let directory = '';
@@ -55,12 +55,12 @@ test('a source that breaks off leaves what was there, and nothing else', async (
 });
 
 test('a file that is there is kept: it may be all that is left of a guest', async () => {
-  await mustBeNewFile(path);
+  await mustBeWritable(path, keep);
   symlinkSync('nowhere', join(directory, 'link'));
   writeFileSync(path, old);
   for (const name of [path, join(directory, 'link')]) {
     const refused = { code: 'KEDGE_IMAGE_EXISTS', hint: /name another file, or --force/ };
-    await assert.rejects(mustBeNewFile(name), refused);
+    await assert.rejects(mustBeWritable(name, keep), refused);
     await assert.rejects(writeImageFile(name, [Buffer.from('new')], keep), refused);
   }
   assert.deepEqual(readFileSync(path), old);
@@ -90,7 +90,16 @@ test('a place that takes no file has a code and a hint', async () => {
   await assert.rejects(writeImageFile(join(path, 'x'), [old], keep), { code: 'KEDGE_IMAGE_WRITE' });
   // The rename fails, after everything was written.
   await assert.rejects(writeImageFile(directory, [old], replace), { code: 'KEDGE_IMAGE_WRITE', hint: /name a file/ });
-  await assert.rejects(mustBeNewFile(directory), { code: 'KEDGE_IMAGE_WRITE', hint: /name a file/ });
+  await assert.rejects(mustBeWritable(directory, keep), { code: 'KEDGE_IMAGE_WRITE', hint: /name a file/ });
+  assert.deepEqual(readdirSync(directory), ['guest.kedge']);
+});
+
+test('a device or a pipe is not written over, by force neither', async () => {
+  execFileSync('mkfifo', [path]);
+  for (const options of [keep, replace])
+    await assert.rejects(mustBeWritable(path, options), { code: 'KEDGE_IMAGE_WRITE', hint: /a file only/ });
+  await assert.rejects(writeImageFile(path, [old], replace), { code: 'KEDGE_IMAGE_WRITE', message: /no regular file/ });
+  assert.ok(statSync(path).isFIFO());
   assert.deepEqual(readdirSync(directory), ['guest.kedge']);
 });
 
