@@ -44,7 +44,7 @@ export interface Listener {
 }
 
 export interface Transport {
-  /** Throws KEDGE_AGENT_UNREACHABLE. */
+  /** Throws KEDGE_AGENT_UNREACHABLE, and KEDGE_SOCKET_PATH for a path that no socket can have. */
   connect(target: string): Promise<Link>;
   listen(target: string, onLink: (link: Link) => void): Promise<Listener>;
 }
@@ -249,10 +249,28 @@ function broken(cause: Error): KedgeError {
   return new KedgeError('KEDGE_LINK_BROKEN', `the connection to the agent broke: ${cause.message}`, { cause });
 }
 
+/** Longest path of a Unix socket: sun_path less its zero byte. */
+const MAX_SOCKET_PATH = 107;
+
+/** A path that Node takes for one: a bare number it takes for a port, and TCP would let anybody in. Throws KEDGE_SOCKET_PATH. */
+function pathOf(target: string): string {
+  const bytes = Buffer.byteLength(target);
+  if (bytes === 0 || bytes > MAX_SOCKET_PATH)
+    throw new KedgeError(
+      'KEDGE_SOCKET_PATH',
+      `a socket's path has 1 to ${MAX_SOCKET_PATH} bytes, and this one ${bytes}`,
+      {
+        hint: 'name a socket with a shorter path',
+      },
+    );
+  return target.includes('/') ? target : `./${target}`;
+}
+
 export const unixTransport: Transport = {
-  connect(target) {
-    return new Promise((resolve, reject) => {
-      const socket = connect(target);
+  async connect(target) {
+    const path = pathOf(target);
+    return await new Promise((resolve, reject) => {
+      const socket = connect({ path });
       socket.once('connect', () => resolve(new SocketLink(socket)));
       socket.once('error', (cause) =>
         reject(
@@ -266,6 +284,7 @@ export const unixTransport: Transport = {
   },
 
   async listen(target, onLink) {
+    const path = pathOf(target);
     await refuseRunning(target);
     const links = new Set<Link>();
     const server = createServer((socket) => {
@@ -274,7 +293,7 @@ export const unixTransport: Transport = {
       void link.closed.then(() => links.delete(link));
       onLink(link);
     });
-    await bind(server, target);
+    await bind(server, path);
     return {
       close: async () => {
         for (const link of links) link.close();
@@ -313,14 +332,14 @@ function codeOf(error: unknown): string {
 }
 
 /** At no moment may anybody but its owner connect: whoever may speak to an agent owns its guests. */
-function bind(server: Server, target: string): Promise<void> {
+function bind(server: Server, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (cause: Error) =>
-      reject(new KedgeError('KEDGE_SOCKET_PATH', `cannot listen at ${target}: ${cause.message}`, { cause })),
+      reject(new KedgeError('KEDGE_SOCKET_PATH', `cannot listen at ${path}: ${cause.message}`, { cause })),
     );
     // The socket file is made within the call.
     const before = process.umask(0o177);
-    server.listen(target, () => resolve());
+    server.listen({ path }, () => resolve());
     process.umask(before);
   });
 }

@@ -26,7 +26,8 @@ export class VerbClient {
   #open = true;
 
   constructor(socketPath: string) {
-    this.#socket = connect(socketPath);
+    // A bare number is a path, too, as for `http.request`.
+    this.#socket = connect({ path: socketPath });
     this.#socket.write(
       `GET ${VERBS_PATH} HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: ${VERBS_PROTOCOL}${END_OF_HEAD}`,
     );

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { statSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { expect, readRequest } from '../../../src/migrate/protocol.ts';
@@ -10,6 +12,38 @@ import { MOVE_VERSION } from '../../../src/migrate/stages.ts';
 import type { Frame } from '../../../src/migrate/transport.ts';
 import { unixTransport } from '../../../src/migrate/transport.ts';
 import { Hosts } from './agents.ts';
+
+test('a bare number is the path of a socket, not a port that anybody may connect to', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'kedge-transport-'));
+  const before = process.cwd();
+  process.chdir(directory);
+  try {
+    const listener = await unixTransport.listen('8099', (link) => link.close());
+    assert.deepEqual(readdirSync('.'), ['8099']);
+    (await unixTransport.connect('8099')).close();
+    await assert.rejects(
+      unixTransport.listen('8099', (link) => link.close()),
+      { code: 'KEDGE_AGENT_RUNNING' },
+    );
+    await listener.close();
+    assert.deepEqual(readdirSync('.'), []);
+    await assert.rejects(unixTransport.connect('8099'), { code: 'KEDGE_AGENT_UNREACHABLE' });
+  } finally {
+    process.chdir(before);
+    rmSync(directory, { recursive: true });
+  }
+});
+
+test('a path that no socket can have is refused', async () => {
+  for (const path of ['', `/${'x'.repeat(107)}`]) {
+    const refused = { code: 'KEDGE_SOCKET_PATH', message: /1 to 107 bytes/ };
+    await assert.rejects(unixTransport.connect(path), refused);
+    await assert.rejects(
+      unixTransport.listen(path, (link) => link.close()),
+      refused,
+    );
+  }
+});
 
 test('requests are checked, and what is wrong is named', () => {
   assert.deepEqual(readRequest({ type: 'list' }), { type: 'list' });
