@@ -5,6 +5,7 @@ export const ERROR_CODES = {
   // Set-up
   KEDGE_NATIVE_MISSING: 'the native addon was not built for this machine',
   KEDGE_USAGE: 'a command was called with arguments it does not have',
+  KEDGE_OUTPUT: 'what a command prints cannot be written',
   KEDGE_INTERNAL: 'a fault of Kedge itself',
   KEDGE_OUT_OF_MEMORY: 'this host has no memory left for it',
   // TUN devices and routes

@@ -4,6 +4,7 @@ import { flows } from './gateway/flows.ts';
 import { guests } from './gateway/guests.ts';
 import { run } from './gateway/run.ts';
 import { status } from './gateway/status.ts';
+import { watchOutput } from './output.ts';
 import { runApp } from './run-app.ts';
 
 /** Runs `gateway ARGV` and returns the exit code. */
@@ -15,4 +16,7 @@ export function gatewayCommand(argv: readonly string[]): Promise<number> {
   return runApp('gateway', root, argv);
 }
 
-if (import.meta.main) process.exitCode = await gatewayCommand(process.argv.slice(2));
+if (import.meta.main) {
+  watchOutput('gateway');
+  process.exitCode = await gatewayCommand(process.argv.slice(2));
+}

@@ -12,6 +12,7 @@ import { run } from './kedge/run.ts';
 import { protectGuestArguments } from './kedge/run-arguments.ts';
 import { stop } from './kedge/stop.ts';
 import { verify } from './kedge/verify.ts';
+import { watchOutput } from './output.ts';
 import { runApp } from './run-app.ts';
 
 /** Runs `kedge ARGV` and returns the exit code. */
@@ -24,10 +25,6 @@ export function kedgeCommand(argv: readonly string[]): Promise<number> {
 }
 
 if (import.meta.main) {
-  // Whoever read the output has seen enough (`kedge logs NAME | head`).
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
-    process.exit(0);
-  });
+  watchOutput('kedge');
   process.exitCode = await kedgeCommand(process.argv.slice(2));
 }

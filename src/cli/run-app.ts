@@ -25,6 +25,21 @@ export function usageError(message: string): KedgeError {
   return new KedgeError('KEDGE_USAGE', message);
 }
 
+/** A command line that stricli's own checks have refused. */
+function misused(name: string, what: string, [command = '']: readonly string[]): string {
+  const help =
+    /^[a-z]+$/.test(command) && !what.startsWith('No command') ? `${name} ${command} --help` : `${name} --help`;
+  return `${name}: ${formatFailure(new KedgeError('KEDGE_USAGE', what, { hint: help }))}`;
+}
+
+/** Whether the words lead to several commands, and name none of them. */
+function isIncomplete(root: RouteMap<CommandContext>, argv: readonly string[]): boolean {
+  const [group, ...rest] = argv;
+  if (group === undefined) return true;
+  const target = root.getRoutingTargetForInput(group);
+  return rest.length === 0 && target !== undefined && 'getAllEntries' in target;
+}
+
 const FORMATTING = {
   useAliasInUsageLine: true,
   onlyRequiredInUsageLine: false,
@@ -41,6 +56,9 @@ export async function runApp(name: string, root: RouteMap<CommandContext>, argv:
       localization: {
         text: {
           ...text_en,
+          noCommandRegisteredForInput: (found) => misused(name, text_en.noCommandRegisteredForInput(found), argv),
+          exceptionWhileParsingArguments: (error, ansi) =>
+            misused(name, text_en.exceptionWhileParsingArguments(error, ansi), argv),
           exceptionWhileRunningCommand: (error) => `${name}: ${formatFailure(error)}`,
           commandErrorResult: (error) => `${name}: ${formatFailure(error)}`,
         },
@@ -54,14 +72,18 @@ export async function runApp(name: string, root: RouteMap<CommandContext>, argv:
   );
   // A proxy of the streams, so that the exit code is returned and not set: stricli has negative ones of its own.
   const { stdout, stderr, env } = process;
-  const own: { exitCode?: number | string | null } & Pick<typeof process, 'stdout' | 'stderr' | 'env'> = {
-    stdout,
+  const incomplete = isIncomplete(root, argv);
+  const own: {
+    exitCode?: number | string | null;
+    readonly stdout: typeof stdout | typeof stderr;
+  } & Pick<typeof process, 'stderr' | 'env'> = {
+    stdout: incomplete ? stderr : stdout,
     stderr,
     env,
   };
-  // No command at all is called wrongly; the help says how.
-  await run(app, argv.length === 0 ? ['--help'] : argv, { process: own });
+  // No command at all is called wrongly; the help says how, and no program takes it for an answer.
+  await run(app, incomplete ? [...argv, '--help'] : argv, { process: own });
   const code = Number(own.exitCode ?? 0);
-  if (argv.length === 0) return 2;
+  if (incomplete) return 2;
   return code < -1 ? 2 : code === -1 ? 1 : code;
 }

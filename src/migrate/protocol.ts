@@ -8,7 +8,9 @@ import type { Frame, Link } from './transport.ts';
 
 const Port = Type.Integer({ minimum: 1, maximum: 65535 });
 const Text = Type.String({ maxLength: 1 << 20 });
-const Name = Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$', description: 'name of a guest' });
+/** Names of guests. */
+export const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+const Name = Type.String({ pattern: NAME.source, description: 'name of a guest' });
 const Uuid = Type.String({ pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' });
 
 export const Publish = Type.Object({

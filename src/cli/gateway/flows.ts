@@ -3,6 +3,7 @@ import type { CommandContext } from '@stricli/core';
 import { buildCommand, buildRouteMap } from '@stricli/core';
 import { FLOW_STATES } from '../../gateway/admin/schema.ts';
 import type { FlowDetail, FlowQuery, FlowSummary } from '../../gateway/admin/schema.ts';
+import { formatIpv4, parseIpv4 } from '../../rewrite/numbers.ts';
 import { formatAge, formatPairs, toJson } from '../format.ts';
 import type { Column } from '../table.ts';
 import { renderTable } from '../table.ts';
@@ -16,6 +17,20 @@ export function parseState(text: string): State {
   const found = FLOW_STATES.find((state) => state === text.toUpperCase());
   if (found === undefined) throw new Error(`"${text}" is no state of a connection; one of ${FLOW_STATES.join(', ')}`);
   return found;
+}
+
+/** An address, or an address and a port, as the gateway writes them. */
+export function parsePeer(text: string): string {
+  const [, address = '', port] = /^([^:]*)(?::([0-9]{1,5}))?$/.exec(text) ?? [];
+  const parsed = parseIpv4(address);
+  if (parsed === undefined || (port !== undefined && (Number(port) < 1 || Number(port) > 65_535)))
+    throw new Error(`"${text}" is not ADDRESS[:PORT] of IPv4, for example 198.51.100.7:443`);
+  return port === undefined ? formatIpv4(parsed) : `${formatIpv4(parsed)}:${Number(port)}`;
+}
+
+function parseGuest(text: string): string {
+  if (text === '') throw new Error('a guest has an id, a name or an address');
+  return text;
 }
 
 function parseFlowId(text: string): number {
@@ -125,9 +140,9 @@ const list = buildCommand<ListFlags, [], CommandContext>({
   },
   parameters: {
     flags: {
-      guest: { kind: 'parsed', parse: String, brief: 'Only of this guest: id, name or address', optional: true },
+      guest: { kind: 'parsed', parse: parseGuest, brief: 'Only of this guest: id, name or address', optional: true },
       state: { kind: 'parsed', parse: parseState, brief: 'Only in this state (RFC 9293)', optional: true },
-      peer: { kind: 'parsed', parse: String, brief: 'Only with this peer: address or address:port', optional: true },
+      peer: { kind: 'parsed', parse: parsePeer, brief: 'Only with this peer: address or address:port', optional: true },
       output: outputFlag,
       socket: socketFlag,
     },

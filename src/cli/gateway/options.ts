@@ -1,12 +1,13 @@
 /** Flags that several `gateway` commands take. */
 import { DEFAULT_GATEWAY_SOCKET, GatewayClient } from '../../gateway/admin/client.ts';
+import { parsePath } from '../parse.ts';
 
 export type ConnectFlags = { readonly socket?: string };
 export type OutputFlags = { readonly output: 'table' | 'json' };
 
 export const socketFlag = {
   kind: 'parsed',
-  parse: String,
+  parse: parsePath,
   brief: `Admin socket of the gateway [default: $KEDGE_GATEWAY, else ${DEFAULT_GATEWAY_SOCKET}]`,
   optional: true,
   placeholder: 'path',

@@ -1,6 +1,7 @@
 /** `gateway run --config FILE`. */
 import type { CommandContext } from '@stricli/core';
 import { buildCommand } from '@stricli/core';
+import { parsePath } from '../parse.ts';
 
 export const run = buildCommand<{ readonly config: string }, [], CommandContext>({
   // The daemon is loaded by this command alone: the others stay quick.
@@ -9,7 +10,7 @@ export const run = buildCommand<{ readonly config: string }, [], CommandContext>
     return runDaemon;
   },
   parameters: {
-    flags: { config: { kind: 'parsed', parse: String, brief: 'Configuration file (TOML)', placeholder: 'file' } },
+    flags: { config: { kind: 'parsed', parse: parsePath, brief: 'Configuration file (TOML)', placeholder: 'file' } },
   },
   docs: {
     brief: 'Runs the gateway in this network namespace until SIGTERM or SIGINT',

@@ -3,6 +3,7 @@ import type { CommandContext } from '@stricli/core';
 import { buildCommand } from '@stricli/core';
 import { DEFAULT_GATEWAY_SOCKET } from '../../gateway/admin/client.ts';
 import { DEFAULT_AGENT_SOCKET } from '../../migrate/client.ts';
+import { parsePath } from '../parse.ts';
 import { parseDirectory } from './options.ts';
 import type { RunAgentFlags } from './run-agent.ts';
 
@@ -16,14 +17,14 @@ export const agent = buildCommand<RunAgentFlags, [], CommandContext>({
     flags: {
       socket: {
         kind: 'parsed',
-        parse: String,
+        parse: parsePath,
         brief: `Where to listen [default: $KEDGE_AGENT, else ${DEFAULT_AGENT_SOCKET}]`,
         optional: true,
         placeholder: 'path',
       },
       gateway: {
         kind: 'parsed',
-        parse: String,
+        parse: parsePath,
         brief: `Admin socket of the gateway [default: $KEDGE_GATEWAY, else ${DEFAULT_GATEWAY_SOCKET}]`,
         optional: true,
         placeholder: 'path',
@@ -31,7 +32,7 @@ export const agent = buildCommand<RunAgentFlags, [], CommandContext>({
       leg: { kind: 'parsed', parse: String, brief: "The gateway's leg that leads to this host", placeholder: 'name' },
       stateDir: {
         kind: 'parsed',
-        parse: String,
+        parse: parsePath,
         brief: 'Remembers guests here, to sign them off after a crash',
         optional: true,
         placeholder: 'directory',

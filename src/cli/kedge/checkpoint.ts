@@ -4,6 +4,7 @@ import { buildCommand } from '@stricli/core';
 import { KedgeError } from '../../errors.ts';
 import type { WrittenImage } from '../../image/file.ts';
 import { mustBeWritable, writeImageFile } from '../../image/file.ts';
+import { parsePath } from '../parse.ts';
 import type { AgentFlags } from './options.ts';
 import { agentFlag, guestArgument, withAgent } from './options.ts';
 
@@ -46,7 +47,7 @@ export const checkpoint = buildCommand<CheckpointFlags, [string], CommandContext
   },
   parameters: {
     flags: {
-      output: { kind: 'parsed', parse: String, brief: 'The image', placeholder: 'file' },
+      output: { kind: 'parsed', parse: parsePath, brief: 'The image', placeholder: 'file' },
       leaveRunning: {
         kind: 'boolean',
         brief: 'The guest goes on; the image is a copy without its connections',

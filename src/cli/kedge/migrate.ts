@@ -4,6 +4,7 @@ import type { CommandContext } from '@stricli/core';
 import { buildCommand } from '@stricli/core';
 import type { MoveResult } from '../../migrate/protocol.ts';
 import { formatPairs, toJson } from '../format.ts';
+import { parsePath } from '../parse.ts';
 import type { AgentFlags, OutputFlags } from './options.ts';
 import { agentFlag, engineFlag, guestArgument, outputFlag, withAgent } from './options.ts';
 
@@ -25,7 +26,7 @@ export const migrate = buildCommand<MigrateFlags, [string], CommandContext>({
   },
   parameters: {
     flags: {
-      to: { kind: 'parsed', parse: String, brief: 'Socket of the agent of the other host', placeholder: 'path' },
+      to: { kind: 'parsed', parse: parsePath, brief: 'Socket of the agent of the other host', placeholder: 'path' },
       engine: { ...engineFlag, brief: 'What executes it there [default: the same as here]' },
       output: outputFlag,
       agent: agentFlag,

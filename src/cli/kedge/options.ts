@@ -1,15 +1,16 @@
 /** Flags that several `kedge` commands take, and what they stand for. */
 import { isAbsolute, resolve } from 'node:path';
 import type { Publish } from '../../migrate/protocol.ts';
-import { POINTS } from '../../migrate/protocol.ts';
+import { NAME, POINTS } from '../../migrate/protocol.ts';
 import { AgentClient, DEFAULT_AGENT_SOCKET } from '../../migrate/client.ts';
+import { parsePath } from '../parse.ts';
 
 export type AgentFlags = { readonly agent?: string };
 export type OutputFlags = { readonly output: 'table' | 'json' };
 
 export const agentFlag = {
   kind: 'parsed',
-  parse: String,
+  parse: parsePath,
   brief: `Socket of the agent [default: $KEDGE_AGENT, else ${DEFAULT_AGENT_SOCKET}]`,
   optional: true,
   placeholder: 'path',
@@ -78,6 +79,15 @@ export function parseDirectory(text: string): { readonly host: string; readonly 
   const guest = text.slice(at + 1);
   if (host === '' || !isAbsolute(guest)) throw new Error(`"${text}" is not HOST:GUEST, for example ./data:/data`);
   return { host: resolve(host), guest };
+}
+
+/** A name for a guest. */
+export function parseName(text: string): string {
+  if (!NAME.test(text))
+    throw new Error(
+      `"${text}" is no name of a guest: 1 to 63 of A-Z, a-z, 0-9, ".", "_" and "-", not one of these three first`,
+    );
+  return text;
 }
 
 /** `NAME=VALUE`. */

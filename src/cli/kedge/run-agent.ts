@@ -2,6 +2,7 @@
 import type { CommandContext } from '@stricli/core';
 import { DEFAULT_GATEWAY_SOCKET } from '../../gateway/admin/client.ts';
 import { runAgent } from '../../migrate/agent-main.ts';
+import { goOnUnread } from '../output.ts';
 import { setExitCode } from './exit-code.ts';
 import { agentSocket } from './options.ts';
 
@@ -14,6 +15,7 @@ export type RunAgentFlags = {
 };
 
 export async function runAgentCommand(this: CommandContext, flags: RunAgentFlags): Promise<void> {
+  goOnUnread();
   const { leg, stateDir, dir = [] } = flags;
   const gateway = flags.gateway ?? (process.env['KEDGE_GATEWAY'] || DEFAULT_GATEWAY_SOCKET);
   const socket = agentSocket(flags.socket === undefined ? {} : { agent: flags.socket });

@@ -11,6 +11,7 @@ import {
   agentFlag,
   engineFlag,
   parseDirectory,
+  parseName,
   parsePublish,
   parseVariable,
   pointsFlag,
@@ -52,7 +53,7 @@ export const run = buildCommand<RunFlags, [string, ...string[]], CommandContext>
   },
   parameters: {
     flags: {
-      name: { kind: 'parsed', parse: String, brief: "Name of the guest [default: the module's]", optional: true },
+      name: { kind: 'parsed', parse: parseName, brief: "Name of the guest [default: the module's]", optional: true },
       address: {
         kind: 'parsed',
         parse: String,

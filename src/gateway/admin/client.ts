@@ -234,6 +234,8 @@ export class GatewayClient {
 
   #unreachable(error: unknown): KedgeError {
     const cause = error instanceof Error && 'code' in error ? String(error.code) : String(error);
+    // Node's parser of HTTP: somebody answers, in another language.
+    if (cause.startsWith('HPE_')) return this.#protocol(`what answers at ${this.socketPath} does not speak HTTP`);
     return new KedgeError('KEDGE_GATEWAY_UNREACHABLE', `cannot reach a gateway at ${this.socketPath}: ${cause}`, {
       hint: hintFor(cause),
       cause: error,

@@ -260,6 +260,12 @@ describe('kedge', { concurrency: 2 }, () => {
       [['run'], /Expected at least 1 argument/],
       [['run', '--nope', 'compute.wasm'], /No flag registered for --nope/],
       [['run', '-p', '99999', 'compute.wasm'], /no port from 1 to 65535/],
+      [['run', '--name', 'größe', 'compute.wasm'], /"größe" is no name of a guest/],
+      [['run', '--name', '', 'compute.wasm'], /"" is no name of a guest/],
+      [['run', '--name', 'x'.repeat(64), 'compute.wasm'], /is no name of a guest/],
+      [['ps', '--agent', ''], /a path is not empty/],
+      [['migrate', 'x', '--to', ''], /a path is not empty/],
+      [['checkpoint', 'x', '-o', ''], /a path is not empty/],
       [['migrate', 'x'], /Expected input for flag --to/],
       [
         ['agent', '--socket', 'x', '--gateway', hosts.gateway.socket, '--leg', 'a', '--dir', '/a:/x', '--dir', '/b:/x'],
@@ -268,8 +274,9 @@ describe('kedge', { concurrency: 2 }, () => {
     ];
     for (const [args, words] of cases) {
       const { code, stdout, stderr } = await kedge(...args);
-      assert.equal(code, 2, args.join(' '));
-      assert.match(stdout + stderr, words);
+      assert.deepEqual([code, stdout], [2, ''], args.join(' '));
+      assert.match(stderr, words);
+      assert.match(stderr, /^(USAGE\n|kedge: KEDGE_USAGE: )/);
     }
   });
 

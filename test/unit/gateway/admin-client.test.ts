@@ -57,7 +57,7 @@ describe('a client without a gateway', () => {
 
   for (const [title, answer, code, verbCode = code] of [
     ['a connection that ends', '', 'KEDGE_GATEWAY_UNREACHABLE'],
-    ['no HTTP', 'SSH-2.0-x\r\n', 'KEDGE_GATEWAY_UNREACHABLE'],
+    ['no HTTP', 'SSH-2.0-x\r\n', 'KEDGE_GATEWAY_PROTOCOL', 'KEDGE_GATEWAY_UNREACHABLE'],
     ['no JSON', 'HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi', 'KEDGE_GATEWAY_PROTOCOL'],
     ['JSON that is no object', 'HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1', 'KEDGE_GATEWAY_PROTOCOL'],
     [

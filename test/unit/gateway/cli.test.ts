@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { findGuest } from '../../../src/cli/gateway/guests.ts';
-import { parseState } from '../../../src/cli/gateway/flows.ts';
+import { parsePeer, parseState } from '../../../src/cli/gateway/flows.ts';
 import { renderTable } from '../../../src/cli/table.ts';
 import { KedgeError } from '../../../src/errors.ts';
 import { VERSION } from '../../../src/version.ts';
@@ -155,13 +158,53 @@ describe('gateway', { concurrency: 2 }, () => {
     ['two guests to remove', ['guests', 'rm', 'a', 'b'], /b|Too many/],
     ['too many arguments', ['flows', 'show', '7', '8'], /8|Too many/],
     ['run without a config', ['run'], /--config/],
+    ['a group of commands and none of them', ['flows'], /^USAGE\n {2}gateway flows list/],
+    ['a peer that is no address', ['flows', 'list', '--peer', 'example.org'], /"example\.org" is not ADDRESS\[:PORT\]/],
+    ['a peer with a port there is not', ['flows', 'list', '--peer', '198.51.100.7:65536'], /is not ADDRESS/],
+    ['no guest to filter by', ['flows', 'list', '--guest', ''], /an id, a name or an address/],
+    ['an empty path', ['status', '--socket', ''], /a path is not empty/],
   ] as const) {
     test(`called wrongly: ${title}`, async () => {
       const { code, stdout, stderr } = await gateway(args, env);
-      assert.equal(code, 2, stderr);
-      assert.match(stdout + stderr, says);
+      assert.deepEqual([code, stdout], [2, ''], stderr);
+      assert.match(stderr, says);
+      // The help alone has no code.
+      assert.match(stderr, /^(USAGE\n|gateway: KEDGE_USAGE: [^\n]+\n {2}hint: gateway( [a-z]+)? --help\n)/);
     });
   }
+
+  test('output that nobody takes: a reader that is gone needs no word, a full disk does', async () => {
+    const end = async (stdout: 'pipe' | number): Promise<[unknown, string]> => {
+      const child = spawn(process.execPath, [GATEWAY, 'flows', 'list'], {
+        env: { ...process.env, ...env },
+        stdio: ['ignore', stdout, 'pipe'],
+      });
+      child.stdout?.destroy();
+      const [said, [code]] = await Promise.all([child.stderr === null ? '' : text(child.stderr), once(child, 'close')]);
+      return [code, said];
+    };
+    assert.deepEqual(await end('pipe'), [0, '']);
+    const full = openSync('/dev/full', 'w');
+    try {
+      assert.deepEqual(await end(full), [1, 'gateway: KEDGE_OUTPUT: cannot write to standard output: ENOSPC\n']);
+    } finally {
+      closeSync(full);
+    }
+  });
+
+  test('what answers is no gateway', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'kedge-cli-'));
+    const server = createServer((socket) => socket.end('220 no HTTP\r\n')).listen(join(directory, 'x'));
+    await once(server, 'listening');
+    try {
+      const { code, stderr } = await gateway(['status', '--socket', join(directory, 'x')]);
+      assert.equal(code, 1);
+      assert.match(stderr, /^gateway: KEDGE_GATEWAY_PROTOCOL: .* does not speak HTTP\n {2}hint: is it the socket of/);
+    } finally {
+      server.close();
+      rmSync(directory, { recursive: true });
+    }
+  });
 
   test('no gateway', async () => {
     const { code, stdout, stderr } = await gateway(['flows', 'list', '--socket', '/nonexistent/gw.sock'], env);
@@ -206,6 +249,11 @@ test('tables: aligned, wide cells widen, no trailing blanks', () => {
     ]),
     'NAME      N  REST\na       100\nlonger    1  x\n',
   );
+});
+
+test('a peer as the gateway writes it', () => {
+  assert.equal(parsePeer('198.51.100.7'), '198.51.100.7');
+  assert.equal(parsePeer('198.51.100.7:0443'), '198.51.100.7:443');
 });
 
 test('a state in any case', () => {
