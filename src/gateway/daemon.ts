@@ -38,6 +38,8 @@ export type Gateway = {
 
 /** How long a stop may take before the process ends anyway, milliseconds. */
 const STOP_LIMIT_MS = 10_000;
+/** SIGHUP too: the terminal it was started from is gone, and Node takes it even where nohup has it ignored. */
+const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
 
 /** Starts a gateway, or throws a KedgeError and leaves everything as it was. */
 export async function startGateway(
@@ -79,7 +81,7 @@ export async function startGateway(
 }
 
 /**
- * Runs a gateway until SIGTERM or SIGINT, and prints one line to `out` when it is ready. Returns what could not be
+ * Runs a gateway until SIGTERM, SIGINT or SIGHUP, and prints one line to `out` when it is ready. Returns what could not be
  * taken back, in words. Throws when it cannot start, and, after all is taken down, when the pump died.
  */
 export async function runGateway(
@@ -90,8 +92,7 @@ export async function runGateway(
 ): Promise<string[]> {
   // Listened for before anything is changed: a signal during the start takes back as well.
   const { promise: signalled, resolve: onSignal } = Promise.withResolvers<NodeJS.Signals>();
-  process.on('SIGTERM', onSignal);
-  process.on('SIGINT', onSignal);
+  for (const signal of SIGNALS) process.on(signal, onSignal);
   try {
     const gateway = await startGateway(config, log, startDataPlane);
     out(`gateway ready socket=${config.socket} legs=${config.legs.map((leg) => leg.name).join(',')}\n`);
@@ -107,7 +108,6 @@ export async function runGateway(
     if (typeof end !== 'string') throw end;
     return problems;
   } finally {
-    process.off('SIGTERM', onSignal);
-    process.off('SIGINT', onSignal);
+    for (const signal of SIGNALS) process.off(signal, onSignal);
   }
 }

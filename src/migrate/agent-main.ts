@@ -33,7 +33,7 @@ function namedOnce(dirs: NonNullable<AgentMainOptions['dirs']>): ReadonlyMap<str
   return directories;
 }
 
-/** Runs an agent until SIGTERM or SIGINT; prints one line when it is ready. Returns the exit code. */
+/** Runs an agent until SIGTERM, SIGINT or SIGHUP; prints one line when it is ready. Returns the exit code. */
 export async function runAgent(options: AgentMainOptions): Promise<number> {
   const { socket, leg } = options;
   const warn = (what: string) => void process.stderr.write(`kedge agent: ${what}\n`);
@@ -51,8 +51,7 @@ export async function runAgent(options: AgentMainOptions): Promise<number> {
   const agent = new Agent({ gateway, leg, transport: unixTransport, registry, directories, warn });
   const signalled = new Promise<void>((resolve) => {
     // Once: a second signal ends a process that is slow to stop, as it ends any other.
-    process.once('SIGTERM', () => resolve());
-    process.once('SIGINT', () => resolve());
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.once(signal, () => resolve());
   });
   // Listening is the lock against a second agent, so what an earlier one left is cleared only after it.
   const listener = await unixTransport.listen(socket, (link) => void serve(agent, link));

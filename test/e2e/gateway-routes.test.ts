@@ -7,6 +7,7 @@ import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { after, before, beforeEach, describe, test } from 'node:test';
+import { GatewayClient } from '../../src/gateway/admin/client.ts';
 import { Gateway, gatewayConfig } from '../support/gateway.ts';
 import { waitListening } from '../support/peers.ts';
 import type { Finished } from '../support/process.ts';
@@ -216,11 +217,30 @@ describe('gateway routes', { timeout: 120_000 }, () => {
       assert.equal(existsSync(socket), false);
     });
 
-    test('because of SIGINT', async () => {
-      const gateway = await registered();
-      gateway.running.signal('SIGINT');
-      assert.equal((await gateway.running.ended).code, 0);
-      assert.equal(await state(topology), pristine);
+    for (const signal of ['SIGINT', 'SIGHUP'] as const) {
+      test(`because of ${signal}`, async () => {
+        const gateway = await registered();
+        gateway.running.signal(signal);
+        assert.equal((await gateway.running.ended).code, 0);
+        assert.equal(await state(topology), pristine);
+      });
+    }
+
+    test('and not because nobody takes what it says', async () => {
+      const file = topology.path('gw.toml');
+      await writeFile(file, gatewayConfig(socket));
+      // A reader that is gone before the first line, and a full disk.
+      for (const output of ['> >(true) 2>&1', '>/dev/full 2>&1']) {
+        const script = `exec "$0" run --config "$1" ${output}`;
+        const running = topology.spawn('gw', ['bash', '-c', script, COMMAND, file]);
+        const client = new GatewayClient(socket);
+        const health = (): Promise<unknown> => client.health().catch(() => undefined);
+        await waitFor(async () => (await health()) !== undefined, { what: `an answer, ${output}` });
+        client.close();
+        running.signal('SIGTERM');
+        assert.equal((await running.ended).code, 0, output);
+        assert.equal(await state(topology), pristine);
+      }
     });
 
     test('because of a signal while it starts', async () => {

@@ -48,9 +48,9 @@ export const agent = buildCommand<RunAgentFlags, [], CommandContext>({
     },
   },
   docs: {
-    brief: 'Runs the agent of this host until SIGTERM or SIGINT',
+    brief: 'Runs the agent of this host until SIGTERM, SIGINT or SIGHUP',
     fullDescription: [
-      'Runs the agent of this host until SIGTERM or SIGINT, which also end its guests.',
+      'Runs the agent of this host until SIGTERM, SIGINT or SIGHUP, which also end its guests.',
       'Needs no privilege: the guest pool must be local to the host (ip route add local POOL dev lo) and the gateway’s socket open to',
       'this user. Its own socket is for its owner only: whoever may speak to an agent owns its guests.',
       'Prints one line on stdout when it is ready.',

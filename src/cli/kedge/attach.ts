@@ -11,7 +11,7 @@ export type Streams = { readonly stdout: Writable; readonly stderr: Writable };
 /** Between two tries to stop a guest with which something else is done, milliseconds. */
 const BUSY_RETRY = 100;
 
-const SIGNALS = { SIGINT: 2, SIGTERM: 15 } as const;
+const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
 
 /** Writes and waits while whoever reads is slow. */
 async function write(to: Writable, bytes: Uint8Array): Promise<void> {
@@ -32,7 +32,7 @@ export async function copyLogs(agent: AgentClient, guest: string, follow: boolea
 }
 
 /**
- * Stays with a guest until its code ends here. SIGINT and SIGTERM stop the guest, one that is being moved when that is over. Returns
+ * Stays with a guest until its code ends here. SIGINT, SIGTERM and SIGHUP stop the guest, one that is being moved when that is over. Returns
  * the exit code: 128 + the signal, else the guest's, or 0 when it goes on elsewhere, which is said. Throws KEDGE_GUEST_CRASHED when it
  * failed.
  */
@@ -43,9 +43,8 @@ export async function stayWith(agent: AgentClient, guest: GuestInfo, streams: St
     if (signalled === undefined) void stopWhenIdle(agent, guest, streams, () => over);
     signalled = signal;
   };
-  const handlers = { SIGINT: stop('SIGINT'), SIGTERM: stop('SIGTERM') };
-  process.on('SIGINT', handlers.SIGINT);
-  process.on('SIGTERM', handlers.SIGTERM);
+  const handlers = { SIGHUP: stop('SIGHUP'), SIGINT: stop('SIGINT'), SIGTERM: stop('SIGTERM') };
+  for (const [signal, handler] of Object.entries(handlers)) process.on(signal, handler);
   try {
     const [end] = await Promise.all([agent.wait(guest.id), copyLogs(agent, guest.id, true, streams)]);
     const interrupted = signalled === undefined ? undefined : 128 + SIGNALS[signalled];
@@ -56,8 +55,7 @@ export async function stayWith(agent: AgentClient, guest: GuestInfo, streams: St
     return interrupted ?? code;
   } finally {
     over = true;
-    process.off('SIGINT', handlers.SIGINT);
-    process.off('SIGTERM', handlers.SIGTERM);
+    for (const [signal, handler] of Object.entries(handlers)) process.off(signal, handler);
   }
 }
 

@@ -106,7 +106,8 @@ export const run = buildCommand<RunFlags, [string, ...string[]], CommandContext>
     customUsage: ['[flags] module.wasm [argument]...'],
     fullDescription: [
       'Runs a WebAssembly module (a WASI command) as a guest. What follows the module are the guest’s own arguments, flags included.',
-      'In the foreground its output is copied, SIGINT and SIGTERM stop it, and its exit code becomes that of this command.',
+      'In the foreground its output is copied, SIGINT, SIGTERM and SIGHUP stop it, and its exit code becomes that of this command. Its\n' +
+        'standard input is at its end.',
     ].join('\n'),
   },
 });

@@ -101,13 +101,19 @@ describe('kedge', { concurrency: 2 }, () => {
     assert.match(missing.stderr, /^kedge: KEDGE_MODULE_READ: cannot read the module missing.wasm/);
   });
 
-  test('run in the foreground: SIGINT stops the guest', async () => {
-    const run = cli.start(['run', '--name', 'interrupted', 'ticks.wasm']);
-    await waitFor(() => run.printed().includes('tick 0002'), { what: 'output' });
-    run.child.kill('SIGINT');
-    const { code, stderr } = await run.ended;
-    assert.deepEqual([code, stderr], [130, '']);
-    await waitFor(async () => (await listed(hosts.a, 'interrupted')).state !== 'running', { what: 'the guest to end' });
+  test('run in the foreground: SIGINT stops the guest, and so does a terminal that is closed', async () => {
+    for (const [signal, exit] of [
+      ['SIGINT', 130],
+      ['SIGHUP', 129],
+    ] as const) {
+      const name = `interrupted-${exit}`;
+      const run = cli.start(['run', '--name', name, 'ticks.wasm']);
+      await waitFor(() => run.printed().includes('tick 0002'), { what: 'output' });
+      run.child.kill(signal);
+      const { code, stderr } = await run.ended;
+      assert.deepEqual([code, stderr], [exit, '']);
+      await waitFor(async () => (await listed(hosts.a, name)).state !== 'running', { what: 'the guest to end' });
+    }
   });
 
   test('run in the foreground: SIGINT while the guest is being moved stops it after that, or says where it is', async () => {
@@ -217,7 +223,7 @@ describe('kedge', { concurrency: 2 }, () => {
     assert.match(stderr, /^kedge: KEDGE_GATEWAY_UNREACHABLE: .*\n {2}hint: start one with: gateway run/);
   });
 
-  test('an agent: ready, one of a socket, a leg that is there, ended by SIGTERM', async () => {
+  test('an agent: ready, one of a socket, a leg that is there, ended when its terminal is closed', async () => {
     const common = ['agent', '--gateway', hosts.gateway.socket, '--socket'];
     const agent = cli.start([...common, file('own.sock'), '--leg', 'a']);
     await waitFor(() => agent.printed().includes('\n'), { what: 'the agent to be ready' });
@@ -227,7 +233,7 @@ describe('kedge', { concurrency: 2 }, () => {
     assert.deepEqual([second.code, second.stderr.split(':')[1]], [1, ' KEDGE_AGENT_RUNNING']);
     const lost = await kedge(...common, file('other.sock'), '--leg', 'z');
     assert.deepEqual([lost.code, lost.stderr.split(':')[1]], [1, ' KEDGE_LEG_UNKNOWN']);
-    agent.child.kill('SIGTERM');
+    agent.child.kill('SIGHUP');
     assert.equal((await agent.ended).code, 0);
     assert.deepEqual(
       // Tests beside this one have sockets of their own there.
