@@ -39,11 +39,14 @@ export class AgentClient {
     return this.#ask({ type: 'list' }, [], async (link) => (await expect(link, 'guests')).guests);
   }
 
-  /** What a guest printed, and with `follow` what it prints until its code ends. */
+  /**
+   * What a guest printed, and with `follow` what it prints until its code ends. `missed` are bytes before `data` that the agent had
+   * forgotten when they were asked for.
+   */
   async *logs(
     name: string,
     options: { readonly follow: boolean },
-  ): AsyncGenerator<{ stream: 'stdout' | 'stderr'; data: Uint8Array }> {
+  ): AsyncGenerator<{ stream: 'stdout' | 'stderr'; data: Uint8Array; missed: number }> {
     const link = await unixTransport.connect(this.#socket);
     this.#links.add(link);
     try {
@@ -51,7 +54,7 @@ export class AgentClient {
       for (;;) {
         const part = await expect(link, 'log', 'done');
         if (part.type === 'done') return;
-        yield { stream: part.stream, data: part.payload };
+        yield { stream: part.stream, data: part.payload, missed: part.missed };
       }
     } finally {
       this.#links.delete(link);

@@ -12,21 +12,27 @@ const LOG_BYTES = 1024 * 1024;
 const PART_COST = 64;
 const LONGEST_PART = LOG_BYTES - PART_COST;
 
-/** Output with its place: parts are counted from 0. */
-type Remembered = LogPart & { readonly number: number };
+/** Output with its place: parts are counted from 0, `at` are the bytes before it. */
+type Remembered = LogPart & { readonly number: number; readonly at: number };
 
-/** The last of what a guest printed. Readers take it at their own pace; one that is too slow misses what was forgotten. */
+/** `missed` are the bytes that were forgotten between the part before and this one. */
+export type ReadPart = LogPart & { readonly missed: number };
+
+/** The last of what a guest printed. Readers take it at their own pace; one that is too slow misses what was forgotten, and is told. */
 export class Log {
   readonly #parts: Remembered[] = [];
   #bytes = 0;
   #next = 0;
+  /** Bytes that were printed, remembered or not. */
+  #printed = 0;
   #more = Promise.withResolvers<void>();
 
   /** Of a part that is longer than the log only the end is kept. */
   add({ stream, bytes }: LogPart): void {
     // A copy, since a view of the end would hold the whole.
     const kept = bytes.length > LONGEST_PART ? bytes.slice(-LONGEST_PART) : bytes;
-    this.#parts.push({ stream, bytes: kept, number: this.#next++ });
+    this.#printed += bytes.length;
+    this.#parts.push({ stream, bytes: kept, number: this.#next++, at: this.#printed - kept.length });
     this.#bytes += kept.length + PART_COST;
     while (this.#bytes > LOG_BYTES) this.#bytes -= (this.#parts.shift()?.bytes.length ?? 0) + PART_COST;
     this.#wake();
@@ -38,7 +44,8 @@ export class Log {
   }
 
   /** What is remembered, and then what comes, until `until` settles: what was there by then is given still. */
-  async *read(until: Promise<unknown>): AsyncGenerator<LogPart> {
+  async *read(until: Promise<unknown>): AsyncGenerator<ReadPart> {
+    let taken = 0;
     let over = false;
     const end = (): void => {
       over = true;
@@ -51,8 +58,11 @@ export class Log {
       const first = this.#parts[0]?.number ?? this.#next;
       const part = this.#parts[Math.max(wanted, first) - first];
       if (part !== undefined) {
-        wanted = part.number + 1;
-        yield part;
+        const { stream, bytes, number, at } = part;
+        wanted = number + 1;
+        const missed = at - taken;
+        taken = at + bytes.length;
+        yield { stream, bytes, missed };
       } else if (over) {
         return;
       } else {

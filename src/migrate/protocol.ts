@@ -131,6 +131,8 @@ export const Answers = {
   log: Type.Object({
     type: Type.Literal('log'),
     stream: Type.Union([Type.Literal('stdout'), Type.Literal('stderr')]),
+    /** Bytes before it that the agent has forgotten by now. */
+    missed: Type.Integer({ minimum: 0 }),
   }),
   ended: Type.Object({
     type: Type.Literal('ended'),

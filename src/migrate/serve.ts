@@ -74,7 +74,8 @@ async function checkpoint(
 
 async function logs(link: Link, kept: Kept, follow: boolean): Promise<void> {
   const until = follow ? Promise.race([kept.guest.codeEnded, link.closed]) : Promise.resolve();
-  for await (const { stream, bytes } of kept.log.read(until)) await link.send({ type: 'log', stream }, [bytes]);
+  for await (const { stream, bytes, missed } of kept.log.read(until))
+    await link.send({ type: 'log', stream, missed }, [bytes]);
   await link.send({ type: 'done' });
 }
 

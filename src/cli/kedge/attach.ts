@@ -26,9 +26,27 @@ function say(to: Writable, what: string): void {
   to.write(`kedge: ${printable(what)}\n`);
 }
 
-/** Copies what a guest printed; with `follow` until its code ends. */
-export async function copyLogs(agent: AgentClient, guest: string, follow: boolean, streams: Streams): Promise<void> {
-  for await (const { stream, data } of agent.logs(guest, { follow })) await write(streams[stream], data);
+export type Copy = {
+  /** Until its code ends. */
+  readonly follow: boolean;
+  /** All of it is wanted: what was forgotten before the copy began is told, too. */
+  readonly whole: boolean;
+};
+
+/** Copies what a guest printed, and says where some is missing: a guest does not wait for whoever reads. */
+export async function copyLogs(
+  agent: AgentClient,
+  guest: string,
+  { follow, whole }: Copy,
+  streams: Streams,
+): Promise<void> {
+  let begun = whole;
+  for await (const { stream, data, missed } of agent.logs(guest, { follow })) {
+    if (begun && missed > 0)
+      say(streams.stderr, `${missed} bytes of output are lost here: the guest printed faster than they were taken`);
+    begun = true;
+    await write(streams[stream], data);
+  }
 }
 
 /**
@@ -46,7 +64,10 @@ export async function stayWith(agent: AgentClient, guest: GuestInfo, streams: St
   const handlers = { SIGHUP: stop('SIGHUP'), SIGINT: stop('SIGINT'), SIGTERM: stop('SIGTERM') };
   for (const [signal, handler] of Object.entries(handlers)) process.on(signal, handler);
   try {
-    const [end] = await Promise.all([agent.wait(guest.id), copyLogs(agent, guest.id, true, streams)]);
+    const [end] = await Promise.all([
+      agent.wait(guest.id),
+      copyLogs(agent, guest.id, { follow: true, whole: true }, streams),
+    ]);
     const interrupted = signalled === undefined ? undefined : 128 + SIGNALS[signalled];
     if ('exitCode' in end) return interrupted ?? end.exitCode;
     // That it was stopped needs no word when it was asked for here.

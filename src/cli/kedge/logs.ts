@@ -7,7 +7,7 @@ import { agentFlag, guestArgument, withAgent } from './options.ts';
 
 export const logs = buildCommand<AgentFlags & { readonly follow: boolean }, [string], CommandContext>({
   async func(flags, name) {
-    await withAgent(flags, (agent) => copyLogs(agent, name, flags.follow, process));
+    await withAgent(flags, (agent) => copyLogs(agent, name, { follow: flags.follow, whole: false }, process));
   },
   parameters: {
     flags: {

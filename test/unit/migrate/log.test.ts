@@ -1,0 +1,54 @@
+/** What an agent remembers of the output of a guest. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { Log } from '../../../src/migrate/kept.ts';
+import type { ReadPart } from '../../../src/migrate/kept.ts';
+
+const KIB = 1024;
+
+/** What a reader gets of all that is there. */
+async function readAll(log: Log): Promise<ReadPart[]> {
+  const parts: ReadPart[] = [];
+  for await (const part of log.read(Promise.resolve())) parts.push(part);
+  return parts;
+}
+
+describe('a log', () => {
+  test('gives output in order, and says that nothing is missing', async () => {
+    const log = new Log();
+    log.add({ stream: 'stdout', bytes: Buffer.from('one') });
+    log.add({ stream: 'stderr', bytes: Buffer.from('two') });
+    assert.deepEqual(
+      (await readAll(log)).map(({ stream, bytes, missed }) => [stream, Buffer.from(bytes).toString(), missed]),
+      [
+        ['stdout', 'one', 0],
+        ['stderr', 'two', 0],
+      ],
+    );
+  });
+
+  test('tells a reader how much it forgot before the first part, and between two', async () => {
+    const log = new Log();
+    const add = (parts: number): void => {
+      for (let i = 0; i < parts; i += 1) log.add({ stream: 'stdout', bytes: new Uint8Array(100 * KIB) });
+    };
+    add(30);
+    const never = new Promise<never>(() => undefined);
+    const reader = log.read(never);
+    const { value: first } = await reader.next();
+    assert.equal(first?.missed, 20 * 100 * KIB);
+    add(15);
+    const { value: second } = await reader.next();
+    // It had the 21st; ten of 45 are there.
+    assert.equal(second?.missed, (35 - 21) * 100 * KIB);
+    assert.equal((await reader.next()).value?.missed, 0);
+  });
+
+  test('of a part that is longer than the log the beginning is missing', async () => {
+    const log = new Log();
+    log.add({ stream: 'stdout', bytes: new Uint8Array(3 * KIB * KIB) });
+    const [part, ...more] = await readAll(log);
+    assert.deepEqual([part?.missed, more], [2 * KIB * KIB + 64, []]);
+    assert.equal((part?.missed ?? 0) + (part?.bytes.length ?? 0), 3 * KIB * KIB);
+  });
+});
