@@ -148,7 +148,7 @@ function decode(root: Table): GatewayConfig {
 
 function socketPath(root: Table): string {
   const path = root.text('socket');
-  if (!path.startsWith('/') || Buffer.byteLength(path) > MAX_SOCKET_PATH) {
+  if (!path.startsWith('/') || path.includes('\0') || Buffer.byteLength(path) > MAX_SOCKET_PATH) {
     throw root.wrong('KEDGE_CONFIG_VALUE', 'socket', `an absolute path of at most ${MAX_SOCKET_PATH} bytes`);
   }
   return path;

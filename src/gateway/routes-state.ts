@@ -7,6 +7,7 @@
 import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { Type } from 'typebox';
 import type { Static } from 'typebox';
+import { KedgeError } from '../errors.ts';
 import { matches } from '../schema.ts';
 import type { Setting } from './routes-plan.ts';
 
@@ -57,17 +58,25 @@ export function loadState(file: string): RoutesState | undefined {
   return state.bootId === bootId && state.namespace === namespace ? state : undefined;
 }
 
-/** Writes the file so that it is whole or not there, on disk before this returns. */
+/** Writes the file so that it is whole or not there, on disk before this returns. Throws KEDGE_SOCKET_PATH, as it is beside the socket. */
 export function saveState(file: string, state: RoutesState): void {
   const temporary = `${file}.new`;
-  const fd = openSync(temporary, 'w', 0o600);
   try {
-    writeFileSync(fd, `${JSON.stringify(state)}\n`);
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
+    const fd = openSync(temporary, 'w', 0o600);
+    try {
+      writeFileSync(fd, `${JSON.stringify(state)}\n`);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(temporary, file);
+  } catch (cause) {
+    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
+    throw new KedgeError('KEDGE_SOCKET_PATH', `cannot write ${file}, beside the socket: ${code}`, {
+      hint: 'what is to be taken back is kept there: choose a socket in a folder that can be written, on a disk with room',
+      cause,
+    });
   }
-  renameSync(temporary, file);
 }
 
 export function removeState(file: string): void {

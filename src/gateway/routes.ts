@@ -11,9 +11,10 @@
  * one of this machine's own, because all that is sent to it goes to guests.
  */
 import { KedgeError } from '../errors.ts';
-import { formatIpv4 } from '../rewrite/numbers.ts';
+import { formatIpv4, parseIpv4 } from '../rewrite/numbers.ts';
+import type { Ipv4 } from '../rewrite/numbers.ts';
 import type { GatewayConfig } from './config.ts';
-import { TUN_PREFIX } from './config.ts';
+import { TUN_PREFIX, formatPool, poolContains } from './config.ts';
 import { ipBatch, ipJson } from './ip-command.ts';
 import type { RuleShown } from './routes-plan.ts';
 import { moveLocalLines, restoreLocalLines, setUpLines, settings, takeDownLines } from './routes-plan.ts';
@@ -24,11 +25,13 @@ import { loadState, newState, readSetting, removeState, saveState, writeSetting 
 export type RoutesLog = { info(message: string): void; warn(message: string): void };
 
 /** A network device as far as the configuration is checked against it. */
-type Device = { readonly name: string; readonly mtu: number; readonly addresses: readonly string[] };
+type Device = { readonly name: string; readonly mtu: number; readonly addresses: readonly Address[] };
+/** An IPv4 address of this machine, and the ends of its network: which are one with it where the network has no other. */
+type Address = { readonly local: Ipv4; readonly first: Ipv4; readonly last: Ipv4 };
 
 /**
  * Checks the devices and addresses of a configuration against this network namespace, and changes nothing.
- * Returns warnings. Throws KEDGE_DEVICE_MISSING or KEDGE_OUTSIDE_ADDRESS_LOCAL.
+ * Returns warnings. Throws KEDGE_DEVICE_MISSING, KEDGE_OUTSIDE_ADDRESS_LOCAL or KEDGE_CONFIG_CONFLICT.
  */
 export async function checkDevices(config: GatewayConfig): Promise<string[]> {
   const devices = (await ipJson('address', 'show')).map(asDevice);
@@ -50,13 +53,32 @@ export async function checkDevices(config: GatewayConfig): Promise<string[]> {
   need('outside.device', config.outside.device);
   config.legs.forEach((leg, i) => need(`leg[${i}].device`, leg.device));
   const outside = formatIpv4(config.outside.address);
-  const holder = devices.find((device) => device.addresses.includes(outside));
+  const holder = devices.find((device) => device.addresses.some(({ local }) => local === config.outside.address));
   if (holder !== undefined) {
     throw new KedgeError('KEDGE_OUTSIDE_ADDRESS_LOCAL', `outside.address: ${outside} is assigned to ${holder.name}`, {
       hint: `the gateway needs an address of its own and answers for it: ip address del ${outside} dev ${holder.name}`,
     });
   }
+  for (const device of devices) checkAddresses(config, device);
   return warnings;
+}
+
+/** Throws KEDGE_CONFIG_CONFLICT for an address of the configuration that no other machine on the device's networks can have. */
+function checkAddresses(config: GatewayConfig, { name, addresses }: Device): void {
+  const conflict = (path: string, what: string): never => {
+    throw new KedgeError('KEDGE_CONFIG_CONFLICT', `${path}: ${what}`, { hint: `ip address show dev ${name}` });
+  };
+  for (const { local, first, last } of addresses) {
+    const shown = formatIpv4(local);
+    if (poolContains(config.pool, local))
+      conflict('pool', `${shown} in ${formatPool(config.pool)} is assigned to ${name} of this machine`);
+    config.legs.forEach(({ via }, i) => {
+      if (via === local) conflict(`leg[${i}].via`, `${shown} is this machine's own, on ${name}, and not the host's`);
+    });
+    const { address } = config.outside;
+    if (address === first || address === last)
+      conflict('outside.address', `${formatIpv4(address)} is the network or broadcast address of ${name}`);
+  }
 }
 
 /**
@@ -175,6 +197,15 @@ function asDevice(row: Record<string, unknown>): Device {
   return {
     name: String(row['ifname']),
     mtu: Number(row['mtu']),
-    addresses: info.map((entry) => String(entry['local'])),
+    addresses: info.flatMap((entry) => asAddress(String(entry['local']), Number(entry['prefixlen']))),
   };
+}
+
+/** None for one that is not IPv4. A network of one or two addresses has no ends of its own. */
+function asAddress(text: string, prefix: number): Address[] {
+  const local = parseIpv4(text);
+  if (local === undefined) return [];
+  const host = 2 ** (32 - prefix) - 1;
+  if (host < 3) return [{ local, first: local, last: local }];
+  return [{ local, first: (local & ~host) >>> 0, last: (local | host) >>> 0 } as Address];
 }

@@ -304,6 +304,21 @@ describe('gateway routes', { timeout: 120_000 }, () => {
       );
     });
 
+    test('addresses that only this machine has, or nobody', async () => {
+      const good = gatewayConfig(socket);
+      const own = new RegExp(`${ADDRESSES.gwA.replaceAll('.', '\\.')} is this machine's own, on ha0`);
+      for (const [wrong, words] of [
+        [good.replace(ADDRESSES.a, ADDRESSES.gwA), own],
+        [good.replace(ADDRESSES.outside, '10.77.1.255'), /outside\.address: .* broadcast address of up0/],
+        [good.replace(ADDRESSES.outside, '10.77.1.0'), /outside\.address: .* network or/],
+        [good.replace('100.64.0.0/10', '10.77.1.0/29'), /pool: 10\.77\.1\.1 in 10\.77\.1\.0\/29 is assigned to up0/],
+      ] as const) {
+        const { stderr } = await fails(wrong);
+        assert.match(stderr, /^gateway: KEDGE_CONFIG_CONFLICT: .*\n {2}hint: ip address show dev /m);
+        assert.match(stderr, words);
+      }
+    });
+
     test('a host that is not on the device', async () => {
       const { stderr } = await fails(gatewayConfig(socket).replace(ADDRESSES.a, '10.99.0.1'));
       assert.match(stderr, /^gateway: KEDGE_ROUTES_FAILED: ip -4 route replace default via 10\.99\.0\.1 dev ha0 /m);
@@ -320,6 +335,14 @@ describe('gateway routes', { timeout: 120_000 }, () => {
       const { stderr } = await fails(gatewayConfig(file));
       assert.match(stderr, /^gateway: KEDGE_SOCKET_PATH: .* is no socket$/m);
       assert.equal(await readFile(file, 'utf8'), 'mine');
+    });
+
+    test('a folder that takes no file', async () => {
+      const { stderr } = await fails(gatewayConfig('/proc/gateway.sock'));
+      assert.match(
+        stderr,
+        /^gateway: KEDGE_SOCKET_PATH: cannot write \/proc\/gateway\.sock\.routes\.json, .*\n {2}hint: /m,
+      );
     });
 
     test('a folder that cannot be made', async () => {

@@ -79,7 +79,7 @@ export async function listenPrivately(
 
 /** Number of a group. Throws KEDGE_CONFIG_VALUE when there is none of that name. */
 export function groupId(group: string): number {
-  if (/^[0-9]+$/.test(group)) return Number(group);
+  if (/^[0-9]{1,10}$/.test(group) && Number(group) < 2 ** 32 - 1) return Number(group);
   const line = readFileSync('/etc/group', 'utf8')
     .split('\n')
     .find((entry) => entry.startsWith(`${group}:`));

@@ -102,6 +102,12 @@ const WRONG: readonly (readonly [
     'KEDGE_CONFIG_VALUE',
     /socket: expected an absolute path of at most 107 bytes/,
   ],
+  [
+    'a path with a zero byte',
+    { socket: 'socket = "/a\\u0000b"' },
+    'KEDGE_CONFIG_VALUE',
+    /socket: expected an absolute/,
+  ],
   ['an empty string', { socket: 'socket = ""' }, 'KEDGE_CONFIG_VALUE', /socket: expected a string that is not empty/],
   [
     'a number for a string',
