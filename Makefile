@@ -8,7 +8,7 @@
 #   native     the Rust addon                      examples   guests in C, compiled to build/examples/*.wasm
 #   programs   what benchmarks and tests run, compiled to build/programs/*.wasm
 #   core-suite the WebAssembly core test suite, for engines, in build/core-suite
-#   clean      removes all that was made
+#   clean      removes all that was made            help       prints this
 
 # Places that are not on every PATH: Rust as rustup installs it, and the tools of root.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
@@ -99,7 +99,10 @@ format: setup-tools
 ready:
 	@.ci/run
 
+help:
+	@sed -n '/^#   /s/^# *//p' Makefile
+
 clean:
 	rm -rf build dist node_modules native/target native/*.node demo/report.json demo/*.pcap
 
-.PHONY: all setup setup-tools native examples programs test-modules core-suite build demo bench test test-unit test-e2e lint format ready clean
+.PHONY: all setup setup-tools native examples programs test-modules core-suite build demo bench test test-unit test-e2e lint format ready help clean

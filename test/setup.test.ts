@@ -90,6 +90,21 @@ describe('scripts/setup.sh', () => {
   });
 });
 
+describe('what is packed', () => {
+  test('is what a machine without the sources needs, and none of them', async () => {
+    const text = await run(['npm', 'pack', '--dry-run', '--json'], { cwd: PROJECT });
+    const [pack] = JSON.parse(text) as { files: { path: string }[] }[];
+    const paths = (pack?.files ?? []).map(({ path }) => path);
+    for (const needed of ['bin/kedge', 'bin/gateway', 'bin/node', 'native/index.js', 'LICENSE', 'NOTICE', 'README.md'])
+      assert.ok(paths.includes(needed), needed);
+    assert.ok(paths.some((path) => /^native\/.*\.node$/.test(path)));
+    assert.deepEqual(
+      paths.filter((path) => /^(src|test|bench|demo|scripts|build|native\/(src|target|tests))\/|\.map$/.test(path)),
+      [],
+    );
+  });
+});
+
 describe('with another node first on the PATH', () => {
   /** The environment in which `node` is a program that says it has this version, and nothing else. */
   async function having(version: string): Promise<{ readonly PATH: string; readonly node: string }> {
