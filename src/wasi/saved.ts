@@ -168,9 +168,11 @@ function reopen(
     if (host !== undefined) {
       closeSync(host);
     }
-    const why = cause instanceof Error ? cause.message : String(cause);
+    const whole = cause instanceof Error ? cause.message : String(cause);
+    // Node names the path that it was given, which is one of this process.
+    const why = whole.replace(/, \w+ '\/proc\/self\/fd\/.*'$/u, '');
     throw new KedgeError('KEDGE_RESTORE_FILE', `cannot open ${nameOf(entry)} again: ${why}`, {
-      hint: `the guest had it open; it must exist below ${preopen.hostPath} on this host too`,
+      hint: `the guest had it open; it must be below ${preopen.hostPath} on this host too, and no link`,
       cause,
     });
   } finally {
