@@ -1,4 +1,5 @@
 /** `kedge agent`: starts one, and ends it at a signal. */
+import { statSync } from 'node:fs';
 import { enableCompileCache } from 'node:module';
 import { join } from 'node:path';
 import { GatewayClient } from '../gateway/admin/client.ts';
@@ -21,13 +22,18 @@ export type AgentMainOptions = {
   readonly dirs?: readonly { readonly host: string; readonly guest: string }[];
 };
 
-/** Throws KEDGE_USAGE for a name that is given twice: nobody could say which is meant. */
+/** Throws KEDGE_USAGE for a name that is given twice: nobody could say which is meant. And KEDGE_PREOPEN_INVALID for what is no directory. */
 function namedOnce(dirs: NonNullable<AgentMainOptions['dirs']>): ReadonlyMap<string, string> {
   const directories = new Map<string, string>();
   for (const { host, guest } of dirs) {
     const other = directories.get(guest);
     if (other !== undefined && other !== host)
       throw new KedgeError('KEDGE_USAGE', `--dir gives guests both ${other} and ${host} as ${guest}`);
+    // Said now, and not when the first guest comes.
+    if (statSync(host, { throwIfNoEntry: false })?.isDirectory() !== true)
+      throw new KedgeError('KEDGE_PREOPEN_INVALID', `there is no directory ${host}`, {
+        hint: `it was to be the ${guest} of guests from elsewhere: make it first, or name another with --dir`,
+      });
     directories.set(guest, host);
   }
   return directories;

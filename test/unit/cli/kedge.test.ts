@@ -231,6 +231,11 @@ describe('kedge', { concurrency: 2 }, () => {
     assert.equal((await kedge('ps', '--agent', file('own.sock'))).code, 0);
     const second = await kedge(...common, file('own.sock'), '--leg', 'a');
     assert.deepEqual([second.code, second.stderr.split(':')[1]], [1, ' KEDGE_AGENT_RUNNING']);
+    for (const none of ['nowhere', 'ticks.wasm']) {
+      const { code, stderr } = await kedge(...common, file('other.sock'), '--leg', 'a', '--dir', `${none}:/x`);
+      assert.equal(code, 1);
+      assert.match(stderr, new RegExp(`^kedge: KEDGE_PREOPEN_INVALID: there is no directory .*/${none}\\n {2}hint: `));
+    }
     const lost = await kedge(...common, file('other.sock'), '--leg', 'z');
     assert.deepEqual([lost.code, lost.stderr.split(':')[1]], [1, ' KEDGE_LEG_UNKNOWN']);
     agent.child.kill('SIGHUP');
@@ -274,8 +279,20 @@ describe('kedge', { concurrency: 2 }, () => {
       [['checkpoint', 'x', '-o', ''], /a path is not empty/],
       [['migrate', 'x'], /Expected input for flag --to/],
       [
-        ['agent', '--socket', 'x', '--gateway', hosts.gateway.socket, '--leg', 'a', '--dir', '/a:/x', '--dir', '/b:/x'],
-        /KEDGE_USAGE: --dir gives guests both \/a and \/b as \/x/,
+        [
+          'agent',
+          '--socket',
+          'x',
+          '--gateway',
+          hosts.gateway.socket,
+          '--leg',
+          'a',
+          '--dir',
+          '/usr:/x',
+          '--dir',
+          '/bin:/x',
+        ],
+        /KEDGE_USAGE: --dir gives guests both \/usr and \/bin as \/x/,
       ],
     ];
     for (const [args, words] of cases) {
