@@ -55,7 +55,8 @@ describe('the socket file', () => {
   test('groups by name and number', () => {
     assert.equal(groupId('123'), 123);
     assert.equal(groupId('root'), 0);
-    for (const none of ['4294967295', '99999999999']) assert.throws(() => groupId(none), { code: 'KEDGE_CONFIG_VALUE' });
+    for (const none of ['4294967295', '99999999999'])
+      assert.throws(() => groupId(none), { code: 'KEDGE_CONFIG_VALUE' });
     assert.throws(() => groupId('no-such-group'), { code: 'KEDGE_CONFIG_VALUE', message: /socket_group/ });
   });
 });
