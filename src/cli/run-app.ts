@@ -27,9 +27,9 @@ export function usageError(message: string): KedgeError {
 
 /** A command line that stricli's own checks have refused. */
 function misused(name: string, what: string, [command = '']: readonly string[]): string {
-  const help =
+  const hint =
     /^[a-z]+$/.test(command) && !what.startsWith('No command') ? `${name} ${command} --help` : `${name} --help`;
-  return `${name}: ${formatFailure(new KedgeError('KEDGE_USAGE', what, { hint: help }))}`;
+  return `${name}: ${formatFailure(new KedgeError('KEDGE_USAGE', what, { hint }))}`;
 }
 
 /** Whether the words lead to several commands, and name none of them. */

@@ -44,7 +44,7 @@ export class Log {
   }
 
   /** What is remembered, and then what comes, until `until` settles: what was there by then is given still. */
-  async *read(until: Promise<unknown>): AsyncGenerator<ReadPart> {
+  async *read(until: Promise<unknown>): AsyncGenerator<ReadPart, void> {
     let taken = 0;
     let over = false;
     const end = (): void => {

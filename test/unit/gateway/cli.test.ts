@@ -180,7 +180,9 @@ describe('gateway', { concurrency: 2 }, () => {
         stdio: ['ignore', stdout, 'pipe'],
       });
       child.stdout?.destroy();
-      const [said, [code]] = await Promise.all([child.stderr === null ? '' : text(child.stderr), once(child, 'close')]);
+      const closed = once(child, 'close');
+      const said = child.stderr === null ? '' : await text(child.stderr);
+      const [code] = (await closed) as [unknown];
       return [code, said];
     };
     assert.deepEqual(await end('pipe'), [0, '']);

@@ -13,6 +13,12 @@ async function readAll(log: Log): Promise<ReadPart[]> {
   return parts;
 }
 
+/** What is missing before the next part. */
+async function missing(reader: AsyncGenerator<ReadPart, void>): Promise<number | undefined> {
+  const { value } = await reader.next();
+  return value?.missed;
+}
+
 describe('a log', () => {
   test('gives output in order, and says that nothing is missing', async () => {
     const log = new Log();
@@ -35,13 +41,11 @@ describe('a log', () => {
     add(30);
     const never = new Promise<never>(() => undefined);
     const reader = log.read(never);
-    const { value: first } = await reader.next();
-    assert.equal(first?.missed, 20 * 100 * KIB);
+    assert.equal(await missing(reader), 20 * 100 * KIB);
     add(15);
-    const { value: second } = await reader.next();
     // It had the 21st; ten of 45 are there.
-    assert.equal(second?.missed, (35 - 21) * 100 * KIB);
-    assert.equal((await reader.next()).value?.missed, 0);
+    assert.equal(await missing(reader), (35 - 21) * 100 * KIB);
+    assert.equal(await missing(reader), 0);
   });
 
   test('of a part that is longer than the log the beginning is missing', async () => {

@@ -15,7 +15,7 @@ import { Hosts } from './agents.ts';
 
 test('a bare number is the path of a socket, not a port that anybody may connect to', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'kedge-transport-'));
-  const before = process.cwd();
+  const home = process.cwd();
   process.chdir(directory);
   try {
     const listener = await unixTransport.listen('8099', (link) => link.close());
@@ -29,7 +29,7 @@ test('a bare number is the path of a socket, not a port that anybody may connect
     assert.deepEqual(readdirSync('.'), []);
     await assert.rejects(unixTransport.connect('8099'), { code: 'KEDGE_AGENT_UNREACHABLE' });
   } finally {
-    process.chdir(before);
+    process.chdir(home);
     rmSync(directory, { recursive: true });
   }
 });
