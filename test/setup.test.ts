@@ -1,6 +1,6 @@
 /** Set-up and start say what they lack, install nothing where they may not, and find the right Node whatever is on the PATH. */
 import assert from 'node:assert/strict';
-import { chmod, cp, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -102,6 +102,21 @@ describe('what is packed', () => {
       paths.filter((path) => /^(src|test|bench|demo|scripts|build|native\/(src|target|tests))\/|\.map$/.test(path)),
       [],
     );
+  });
+
+  test('starts where it is installed, which is where Node strips no types', async () => {
+    const place = join(scratch, 'installed', 'node_modules', 'kedge');
+    await mkdir(join(place, 'native'), { recursive: true });
+    for (const name of ['bin', 'package.json', 'native/index.js'])
+      await cp(join(PROJECT, name), join(place, name), { recursive: true });
+    for (const addon of await readdir(join(PROJECT, 'native')))
+      if (addon.endsWith('.node')) await cp(join(PROJECT, 'native', addon), join(place, 'native', addon));
+    await symlink(join(PROJECT, 'node_modules'), join(place, 'node_modules'));
+    const compiler = join(PROJECT, 'node_modules', 'typescript', 'bin', 'tsc');
+    const options = ['-p', join(PROJECT, 'tsconfig.build.json'), '--outDir', join(place, 'dist')];
+    await run([process.execPath, compiler, ...options], { timeout: 60_000 });
+    assert.match(await run([join(place, 'bin', 'kedge'), 'engines']), /^v8 .*\nwamr /m);
+    assert.equal((await run([join(place, 'bin', 'gateway'), '--version'])).trim(), VERSION);
   });
 });
 

@@ -29,6 +29,7 @@ export const RUN_BY: Readonly<Record<string, RunBy>> = {
   'make ready': { starts: CI, by: CI, with: 'make --no-print-directory lint' },
   // What it would change, `make lint` calls wrong.
   'make format': { starts: 'prettier.cjs --write', by: 'Makefile', with: 'prettier.cjs --check' },
+  'make build': { starts: 'tsconfig.build.json', by: 'test/setup.test.ts', with: 'tsconfig.build.json' },
   // Part of `make test` and `make demo`.
   'make setup': { starts: 'scripts/setup.sh', by: 'Makefile', with: 'test: setup' },
   'bin/node bench/table.ts': { starts: 'bench/table.ts', by: 'test/e2e/docs.test.ts', with: 'SHOWN' },
