@@ -90,6 +90,8 @@ export class Guest {
   #closed = false;
   /** Its guest is known to have stopped, by the shared word; the message that says so comes later. */
   #aheadOfMessage = false;
+  /** Settles when the thread has answered the last request to let guest code run. */
+  #letGo: Promise<unknown> = Promise.resolve();
   #state: GuestState = { name: 'preparing' };
   #onStopped: ((result: 'stopped' | 'ended') => void)[] = [];
 
@@ -252,11 +254,13 @@ export class Guest {
     this.#stop.clear();
     Atomics.store(this.#words, AT_REST, 0);
     native.wakeClear(this.#wake);
-    await this.#ask(how, null, () => {
+    const answered = this.#ask(how, null, () => {
       const { name } = this.#state;
       // One whose code has ended only lingers on.
       if (name === 'preparing' || name === 'stopped' || name === 'restored') this.#change({ name: 'running' });
     });
+    this.#letGo = answered.catch(() => undefined);
+    await answered;
   }
 
   start(): Promise<void> {
@@ -268,6 +272,8 @@ export class Guest {
    * reaches none in time; then it goes on.
    */
   async stop(): Promise<'stopped' | 'ended'> {
+    // One that is about to run does not stand still, whatever its state is until the thread has answered.
+    await this.#letGo;
     if (this.#state.name === 'stopped') return 'stopped';
     if (this.#state.name !== 'running') return 'ended';
     const reached = new Promise<'stopped' | 'ended'>((resolve) => this.#onStopped.push(resolve));

@@ -6,6 +6,7 @@ import { ENGINES } from '../../../src/engine/engines.ts';
 import { instrument } from '../../../src/engine/points/instrument.ts';
 import { Guest } from '../../../src/guest/guest.ts';
 import { startWorker } from '../../../src/guest/spare.ts';
+import { within } from '../../support/wait.ts';
 import { wat } from '../engine/support.ts';
 import { PLAIN, plainGuest } from './support.ts';
 
@@ -24,6 +25,21 @@ test('a stop that comes right behind a resume is not lost', async () => {
   } finally {
     await guest.destroy();
   }
+});
+
+test('a guest that is asked to stop before it was let go stops when it runs', async () => {
+  const module = wat('(module (memory (export "memory") 1) (func (export "_start") (loop $again (br $again))))');
+  const guest = plainGuest(module);
+  const started = guest.start();
+  assert.equal(await guest.stop(), 'stopped');
+  await started;
+  const resumed = guest.resume();
+  assert.equal(await guest.stop(), 'stopped');
+  await resumed;
+  const again = guest.resume();
+  await within(guest.destroy(), 5_000, 'the end of a guest that was let go');
+  await again.catch(() => undefined);
+  assert.equal((await guest.ended).kind, 'destroyed');
 });
 
 const LOOP = '(loop $again (br $again))';
