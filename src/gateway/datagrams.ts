@@ -35,6 +35,9 @@ export function udpFromPeer(ctx: PlaneContext): void {
     const guest = ctx.ports.publishedGuest(UDP, p.dstPort);
     if (guest < 0) return ctx.drop('closed-port');
     const guestPort = ctx.ports.publishedPort(UDP, p.dstPort);
+    // It came by another outside port before, and what the guest answers could leave by one only.
+    if (ctx.flows.findGuest(UDP, ctx.g.address[guest]!, guestPort, p.src, p.srcPort) >= 0)
+      return ctx.drop('port-collision');
     ctx.ports.acquire(UDP, guest, guestPort);
     flow = open(ctx, guest, guestPort, p.dstPort, p.src, p.srcPort);
     if (flow < 0) return;

@@ -43,8 +43,8 @@ export const GATEWAY_DROPS = {
   /** From the peer of a guest that has said nothing for a minute though it was asked: its host may be gone, and nobody answers for it. */
   'silent-guest': 84,
   /**
-   * A SYN for a guest's port that has a second outside port, by which the same port of the peer is connected already: the guest could not
-   * tell the two apart. Answered with RST.
+   * A SYN or a datagram for a guest's port that has a second outside port, which the same port of the peer uses already: the guest could
+   * not tell the two apart. A SYN is answered with RST.
    */
   'port-collision': 85,
 } as const;
