@@ -2,10 +2,12 @@
  * Socket options. What the guest set is remembered here, apart from what the kernel's socket has: it is set again on the
  * socket of a restore, and SO_REUSEADDR, which every TCP socket of ours needs (S14), stays the guest's own business.
  */
-import type { Native, SocketFd } from '../native.ts';
+import { failed } from '../native.ts';
+import type { Failure, Native, SocketFd } from '../native.ts';
 import { WASI, wasiErrno } from './errno.ts';
 
 const SOL_SOCKET = 1;
+const SO_OOBINLINE = 10;
 const IPPROTO_IP = 0;
 const IPPROTO_TCP = 6;
 
@@ -28,6 +30,17 @@ interface IntOption {
 const BOTH: readonly Transport[] = ['tcp', 'udp'];
 const TCP_ONLY: readonly Transport[] = ['tcp'];
 const UDP_ONLY: readonly Transport[] = ['udp'];
+
+/**
+ * A kernel socket as all of a guest's are made. Bytes that a TCP peer marks urgent stay where they are in the stream (RFC 6093 §4), also
+ * in connections that a listener accepts: a guest has no call that would read them aside, and a byte the kernel keeps back is missing
+ * when a drain counts what was read (S22).
+ */
+export function openKernelSocket(native: Native, transport: Transport): SocketFd | Failure {
+  const fd = native.sockOpen(transport === 'tcp');
+  if (transport === 'tcp' && !failed(fd)) native.sockSetInt(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+  return fd;
+}
 
 /** Options whose value is an int (Linux numbers, asm-generic). */
 export const INT_OPTIONS = {

@@ -26,7 +26,7 @@ import { WASI } from './errno.ts';
 import type { WasiErrno } from './errno.ts';
 import type { Datagram, SocketHandle, TcpState } from './handle.ts';
 import { lingeringOf } from './linger.ts';
-import { applyOptions, defaultOptions, setKernelReuse } from './options.ts';
+import { applyOptions, defaultOptions, openKernelSocket, setKernelReuse } from './options.ts';
 import type { GuestOptions, IntOptionName } from './options.ts';
 import { INTERRUPTED, bindError, connectError, openError } from './restore-errors.ts';
 import { formatSaved, indexFlows } from './save.ts';
@@ -236,7 +236,7 @@ class Restoring {
 
   #open(transport: 'tcp' | 'udp', options: GuestOptions): SocketFd {
     const { native } = this.#core;
-    const fd = native.sockOpen(transport === 'tcp');
+    const fd = openKernelSocket(native, transport);
     if (fd < 0) throw openError(fd);
     this.#opened.add(fd as SocketFd);
     applyOptions(native, transport, fd as SocketFd, options);

@@ -19,7 +19,7 @@ import { WASI, resultOf } from './errno.ts';
 import { kernelFd } from './handle.ts';
 import type { SocketHandle, TcpSocket, UdpSocket } from './handle.ts';
 import { pardon, progressLingering } from './linger.ts';
-import { defaultOptions, getIntOption, inheritedOptions, setIntOption } from './options.ts';
+import { defaultOptions, getIntOption, inheritedOptions, openKernelSocket, setIntOption } from './options.ts';
 import type { IntOptionName, Linger } from './options.ts';
 import { poll } from './poll.ts';
 import type { PollRequest } from './poll.ts';
@@ -54,7 +54,7 @@ export class SocketTable {
 
   /** Opens a socket, or returns a negative errno. */
   open(kind: SocketHandle['kind']): SocketHandle | number {
-    const fd = this.#core.native.sockOpen(kind === 'tcp');
+    const fd = openKernelSocket(this.#core.native, kind);
     if (fd < 0) return resultOf(fd);
     const id = this.#core.takeId();
     const common = { id, options: defaultOptions(), nonBlocking: false };

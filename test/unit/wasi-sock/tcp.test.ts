@@ -271,6 +271,20 @@ test('options reach the kernel and are read back', () => {
   assert.equal(g.table.getOption(ok(g.table.open('udp')), 'noDelay'), -WASI.ENOPROTOOPT);
 });
 
+test('S22: urgent bytes stay in the stream of every connection', () => {
+  const SO_OOBINLINE = 10;
+  using g = guest();
+  const { handle, port } = listener(g);
+  using _ = new Peer().connect(at(g.address, port));
+  using server = new Peer().listen();
+  const connected = ok(g.table.open('tcp'));
+  assert.equal(g.table.connect(connected, server.remote), 0);
+  for (const conn of [ok(g.table.accept(handle)), connected]) {
+    const { fd } = streamOf(conn);
+    assert.equal(native.sockGetInt(fd as SocketFd, 1, SO_OOBINLINE), 1);
+  }
+});
+
 test('a guest that is not on loopback does not reach the host there', () => {
   using g = guest(0x64400001 as never);
   const handle = ok(g.table.open('tcp'));
