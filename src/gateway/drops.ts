@@ -38,7 +38,7 @@ export const GATEWAY_DROPS = {
   'bad-ack': 81,
   /** An acknowledgement that came late: newer segments have passed on the fast path, or the gateway speaks in its flow since. */
   superseded: 82,
-  /** Not a packet: a flow that only its peer wanted gave way to a new one, as the table was full. */
+  /** Not a packet: a flow that only one of its ends wanted gave way to a new one, as the table was full. */
   'early-drop': 83,
   /** From the peer of a guest that has said nothing for a minute though it was asked: its host may be gone, and nobody answers for it. */
   'silent-guest': 84,

@@ -1,6 +1,7 @@
 /**
- * Which flow gives way when the table is full: one that its peer alone wants so far, and the oldest of those looked at (after
- * conntrack's early drop). So a flood of SYNs or datagrams from forged addresses displaces itself, and a connection gets in.
+ * Which flow gives way when the table is full: one that only one of its ends wants so far, and the oldest of those looked at (after
+ * conntrack's early drop). So a flood of SYNs or datagrams from forged addresses displaces itself, as do the datagrams of a guest that
+ * nobody answers, and a connection gets in. A connect of a guest stays.
  *
  * Limits. A hand goes round the table, LOOKED_AT slots for each newcomer: what is found is the oldest of a sample, and with few to
  * find there may be none. What waits for a frozen guest gives way only where nothing else does: its peer asks again.

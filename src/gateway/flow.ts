@@ -96,7 +96,8 @@ export function isUnanswered(f: FlowColumns, flow: number): boolean {
   return f.proto[flow] === TCP ? (f.flags[flow]! & SYNCHRONIZED) === 0 : f.packetsOut[flow] === 0;
 }
 
-/** Whether only the peer is known to want a flow: a handshake that it has not completed, or datagrams without an answer. */
+/** Whether only one end is known to want a flow: a handshake that the peer has not completed, or datagrams without an answer. */
 export function isHalfOpen(f: FlowColumns, flow: number): boolean {
-  return f.proto[flow] === TCP ? f.state[flow] === SYN_RECEIVED : isUnanswered(f, flow);
+  if (f.proto[flow] === TCP) return f.state[flow] === SYN_RECEIVED;
+  return f.packetsIn[flow] === 0 || f.packetsOut[flow] === 0;
 }

@@ -125,6 +125,23 @@ test('a full table: datagrams without an answer give way, those of a conversatio
   assert.deepEqual(t.drops(), { 'early-drop': 5 });
 });
 
+test('a full table: datagrams of a guest that nobody answers give way as well', () => {
+  const t = published({ maxFlows: 3 });
+  const send = (port: number): void => t.raw(1, datagram(GUEST_ADDRESS, PEER_ADDRESS, 5000 + port, port));
+  send(1);
+  t.raw(0, datagram(PEER_ADDRESS, OUTSIDE_ADDRESS, 1, 5001));
+  for (let port = 2; port < 9; port++) {
+    send(port);
+    t.advance(10);
+  }
+  assert.deepEqual(peers(t), [1, 7, 8]);
+  t.ask(9);
+  assert.deepEqual(t.drops(), { 'early-drop': 6 });
+  assert.deepEqual(peers(t), [1, 8, 9]);
+  // No outside port is left taken by what went.
+  assert.equal([...t.arena.portKind].filter((kind) => kind === 2).length, 2);
+});
+
 test('a full table: of what waits for a frozen guest the oldest gives way, its connections do not', () => {
   const t = established({ limits: { maxFlows: 3 } });
   const [own] = peers(t);
