@@ -10,6 +10,9 @@ import { MAX_IMAGE } from './format.ts';
 /** One read of a file asks for at most so many bytes. */
 const READ_SIZE = 64 * 1024 * 1024;
 
+/** Bytes of an image's name that are in the name of its first form. */
+const LONGEST_NAME = 200;
+
 const WRITE_HINTS: Readonly<Record<string, string>> = {
   ENOSPC: 'the disk is full: make room, or name a file elsewhere',
   EDQUOT: 'the quota is used up: make room, or name a file elsewhere',
@@ -17,6 +20,13 @@ const WRITE_HINTS: Readonly<Record<string, string>> = {
   EROFS: 'the file system is read-only: name a file elsewhere',
   ENOENT: 'the directory does not exist: make it first',
   EISDIR: 'that is a directory: name a file',
+  EPERM: 'the file is another user’s, or cannot be changed: name another',
+  ENAMETOOLONG: 'give the file a shorter name',
+  EFBIG: 'files of this user may not be so large (ulimit -f)',
+};
+
+/** Of the link by which a file gets its name. */
+const LINK_HINTS: Readonly<Record<string, string>> = {
   EPERM: 'the file system may have no hard links: name a file elsewhere, or --force',
   EOPNOTSUPP: 'the file system has no hard links: name a file elsewhere, or --force',
   ENOSYS: 'the file system has no hard links: name a file elsewhere, or --force',
@@ -72,7 +82,9 @@ export async function writeImageFile(
   { force }: WriteOptions,
 ): Promise<WrittenImage> {
   const directory = dirname(path);
-  const temporary = join(directory, `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
+  // A name may be as long as it can be, and this one is longer.
+  const hidden = Buffer.from(basename(path)).subarray(0, LONGEST_NAME).toString();
+  const temporary = join(directory, `.${hidden}.${randomBytes(6).toString('hex')}.tmp`);
   let bytes = 0;
   let remove: (() => Promise<void>) | undefined;
   try {
@@ -104,7 +116,8 @@ export async function writeImageFile(
     if (cause instanceof KedgeError) throw cause;
     const code = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
     if (code === 'EEXIST') throw taken(path, cause);
-    const hint = WRITE_HINTS[code];
+    const linking = cause instanceof Error && 'syscall' in cause && cause.syscall === 'link';
+    const hint = (linking ? LINK_HINTS[code] : undefined) ?? WRITE_HINTS[code];
     throw new KedgeError('KEDGE_IMAGE_WRITE', `cannot write the image ${path}: ${reason(cause)}`, { hint, cause });
   }
 }

@@ -103,6 +103,19 @@ test('a device or a pipe is not written over, by force neither', async () => {
   assert.deepEqual(readdirSync(directory), ['guest.kedge']);
 });
 
+test('a name may be as long as the file system lets it be', async () => {
+  for (const name of ['n'.repeat(255), `${'é'.repeat(127)}n`]) {
+    await writeImageFile(join(directory, name), [old], keep);
+    assert.deepEqual(readdirSync(directory), [name]);
+    rmSync(join(directory, name));
+  }
+  await assert.rejects(writeImageFile(join(directory, 'n'.repeat(256)), [old], keep), {
+    code: 'KEDGE_IMAGE_WRITE',
+    hint: /shorter name/,
+  });
+  assert.deepEqual(readdirSync(directory), []);
+});
+
 test('a file that cannot be read has a code', async () => {
   await assert.rejects(readImageFile(path), { code: 'KEDGE_IMAGE_READ' });
   await assert.rejects(readImageFile(directory), { code: 'KEDGE_IMAGE_READ' });
