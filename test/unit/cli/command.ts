@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Hosts, ticker } from '../migrate/agents.ts';
 
-const KEDGE = join(import.meta.dirname, '..', '..', '..', 'src', 'cli', 'kedge.ts');
+/** Runs with a Node of this version. */
+export const KEDGE = join(import.meta.dirname, '..', '..', '..', 'src', 'cli', 'kedge.ts');
 
 export type Ended = { readonly code: number | null; readonly stdout: string; readonly stderr: string };
 

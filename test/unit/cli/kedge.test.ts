@@ -1,5 +1,6 @@
 /** The command as people run it, against an agent in this process. */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -8,7 +9,7 @@ import { waitFor } from '../../support/wait.ts';
 import type { Hosts } from '../migrate/agents.ts';
 import { example, lines, listed, speaker, trapper } from '../migrate/agents.ts';
 import type { Ended } from './command.ts';
-import { Cli } from './command.ts';
+import { Cli, KEDGE } from './command.ts';
 
 const NO_MOVES = 'no-agent.sock';
 
@@ -301,6 +302,18 @@ describe('kedge', { concurrency: 2 }, () => {
       assert.match(stderr, words);
       assert.match(stderr, /^(USAGE\n|kedge: KEDGE_USAGE: )/);
     }
+  });
+
+  test('output that cannot be written: said in two lines; a reader that has gone is no failure', () => {
+    const into = (stdout: string): (number | string | null)[] => {
+      const shell = ['-c', `"$@" ${stdout}; exit "$PIPESTATUS"`, 'bash', process.execPath, KEDGE, 'engines'];
+      const { status, stderr } = spawnSync('bash', shell, { encoding: 'utf8' });
+      return [status, stderr];
+    };
+    const [code, stderr] = into('>/dev/full');
+    assert.match(String(stderr), /^kedge: KEDGE_OUTPUT: .*ENOSPC.*\n {2}hint: .*\n$/);
+    assert.equal(code, 1);
+    assert.deepEqual(into('| true'), [0, '']);
   });
 
   test('version and help', async () => {
