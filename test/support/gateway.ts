@@ -170,6 +170,7 @@ export class Gateway {
 /** What the tests read of a flow; the API gives more. */
 export interface Flow {
   readonly id: number;
+  readonly proto: 'tcp' | 'udp';
   readonly state: string;
   readonly guestName: string;
   readonly guest: string;
@@ -179,6 +180,7 @@ export interface Flow {
   readonly epoch: number;
   readonly bytesIn: number;
   readonly bytesOut: number;
+  readonly packetsIn: number;
   readonly custodyBytes: number;
   readonly splices: number;
   readonly frozen: boolean;
