@@ -72,10 +72,16 @@ export class Verbs {
     const wanted = new Set<string>();
     for (const { proto, outsidePort } of args.publish) {
       const key = `${proto}/${outsidePort}`;
-      if (wanted.has(key) || !ports.mayPublish(proto === 'udp' ? UDP : TCP, outsidePort))
+      const number = proto === 'udp' ? UDP : TCP;
+      if (wanted.has(key) || !ports.mayPublish(number, outsidePort)) {
+        // One that is not published is the way out of some connection, and no guest is listed with it.
+        const published = wanted.has(key) || ports.publishedGuest(number, outsidePort) >= 0;
         throw new KedgeError('KEDGE_PORT_IN_USE', `outside port ${key} is taken`, {
-          hint: 'publish another outside port, or stop the guest that has it: gateway guests list',
+          hint: published
+            ? 'publish another outside port, or stop the guest that has it: gateway guests list'
+            : 'publish another outside port, or wait until what a guest has opened from it is over: gateway flows list',
         });
+      }
       wanted.add(key);
     }
     const slot = guests.add(args.id, args.name, address, leg);

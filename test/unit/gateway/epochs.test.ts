@@ -244,7 +244,13 @@ test('register refuses what is taken, unknown, or outside of the pool', () => {
   refused('KEDGE_ADDRESS_OUTSIDE_POOL', { address: '10.0.0.1' });
   refused('KEDGE_ADDRESS_OUTSIDE_POOL', { address: '100.128.0.0' });
   refused('KEDGE_LEG_UNKNOWN', { leg: 'c' });
-  refused('KEDGE_PORT_IN_USE', { port: 8080 });
+  // A connect of the guest leaves by the port of its own number.
+  t.fromGuest('a', { flags: 'S' }, { guest: 7000, peer: 443 });
+  for (const [port, hint] of [
+    [8080, /gateway guests list/],
+    [7000, /gateway flows list/],
+  ] as const)
+    assert.throws(() => register({ port }), { code: 'KEDGE_PORT_IN_USE', hint });
   assert.equal(t.arena.gauges[7], 1);
   register({});
   assert.equal(t.arena.gauges[7], 2);
