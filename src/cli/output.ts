@@ -1,6 +1,6 @@
 /** What becomes of a program whose output is not taken: a pipe that nobody reads any more, a disk that is full. */
 import { KedgeError } from '../errors.ts';
-import { formatFailure } from './format.ts';
+import { formatFailure } from './run-app.ts';
 
 let goesOn = false;
 
