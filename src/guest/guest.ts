@@ -49,7 +49,8 @@ export type GuestState =
 
 export type GuestOptions = Omit<WorkerStart, 'stop' | 'wakeFd' | 'descriptors' | 'words' | 'instrumented'> & {
   readonly instrumented: InstrumentedModule;
-  readonly onLog: (stream: 'stdout' | 'stderr', bytes: Uint8Array) => void;
+  /** What it returns settles when there is room for more: the guest waits for that once it has printed much. */
+  readonly onLog: (stream: 'stdout' | 'stderr', bytes: Uint8Array) => Promise<void> | undefined;
   /** Called on every change of state. */
   readonly onState: (state: GuestState) => void;
   /** A worker of a `SpareWorker`; without it the guest waits for a new one. */
@@ -188,10 +189,7 @@ export class Guest {
       case 'ready':
         return this.#ready.resolve();
       case 'log':
-        this.#options.onLog(message.stream, message.bytes);
-        Atomics.sub(this.#words, LOG_OUTSTANDING, logCost(message.bytes));
-        Atomics.notify(this.#words, LOG_OUTSTANDING);
-        return;
+        return this.#log(message.stream, message.bytes);
       case 'lingered':
         if (this.#state.name === 'lingering') this.#end(this.#state.end);
         return;
@@ -200,6 +198,16 @@ export class Guest {
       case 'crashed':
         return this.#end({ kind: 'crashed', message: message.message });
     }
+  }
+
+  #log(stream: 'stdout' | 'stderr', bytes: Uint8Array): void {
+    const taken = (): void => {
+      Atomics.sub(this.#words, LOG_OUTSTANDING, logCost(bytes));
+      Atomics.notify(this.#words, LOG_OUTSTANDING);
+    };
+    const room = this.#options.onLog(stream, bytes);
+    if (room === undefined) taken();
+    else void room.then(taken);
   }
 
   #outcome(outcome: Outcome): void {

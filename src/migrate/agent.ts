@@ -140,9 +140,8 @@ export class Agent {
   }
 
   /** Makes the worker of a guest; nothing runs yet and the agent does not own it yet. */
-  #prepare(identity: Identity, code: Code): Kept {
+  #prepare(identity: Identity, code: Code, log = new Log()): Kept {
     const address = guestAddress(identity.address);
-    const log = new Log();
     const guest = new Guest({
       worker: this.#spare.take(),
       ...code,
@@ -170,7 +169,8 @@ export class Agent {
     this.#enrolment.unrecord(kept.identity.id);
   }
 
-  run(spec: RunSpec, module: Uint8Array): Promise<GuestInfo> {
+  /** Starts a guest whose output goes to `log`. */
+  run(spec: RunSpec, module: Uint8Array, log?: Log): Promise<GuestInfo> {
     return this.#bringing(async () => {
       const { name: wanted, moduleName } = spec;
       if (spec.address !== undefined) guestAddress(spec.address);
@@ -191,15 +191,20 @@ export class Agent {
         startedAt: new Date().toISOString(),
         args: [moduleName, ...spec.args],
       };
-      return await this.#begin(identity, code, (kept) => kept.guest.start());
+      return await this.#begin(identity, code, log, (kept) => kept.guest.start());
     });
   }
 
   /** Prepares a registered guest and lets it go; a failure takes the registration back. */
-  async #begin(identity: Identity, code: Code, go: (kept: Kept) => Promise<void>): Promise<GuestInfo> {
+  async #begin(
+    identity: Identity,
+    code: Code,
+    log: Log | undefined,
+    go: (kept: Kept) => Promise<void>,
+  ): Promise<GuestInfo> {
     let kept: Kept | undefined;
     try {
-      kept = this.#prepare(identity, code);
+      kept = this.#prepare(identity, code, log);
       await go(kept);
     } catch (error) {
       await kept?.guest.destroy();
@@ -303,8 +308,8 @@ export class Agent {
     return checkpoint(this.find(name), leaveRunning, write, this.#gateway);
   }
 
-  /** Continues the guest of an image here. */
-  restore(bytes: Uint8Array, { withoutFlows, publish, ...wanted }: RestoreOptions): Promise<GuestInfo> {
+  /** Continues the guest of an image here; its output goes to `log`. */
+  restore(bytes: Uint8Array, { withoutFlows, publish, ...wanted }: RestoreOptions, log?: Log): Promise<GuestInfo> {
     return this.#bringing(async () => {
       const image = await decodeImage(bytes);
       if (image.module === undefined)
@@ -318,15 +323,15 @@ export class Agent {
       const code = this.#code(image.module, how, image.frames.bytes);
       const dirs = this.#ownDirectories(image.manifest.preopens.map(({ guest }) => guest));
       const identity = { ...identityOf(image.manifest, dirs), ...how };
-      if (!withoutFlows) return await this.#continue(identity, code, bytes);
-      return await this.#copy({ ...identity, publish: publish ?? identity.publish }, code, image);
+      if (!withoutFlows) return await this.#continue(identity, code, bytes, log);
+      return await this.#copy({ ...identity, publish: publish ?? identity.publish }, code, image, log);
     });
   }
 
   /** The guest itself, with its connections: the gateway gives its next epoch once. */
-  async #continue(identity: Identity, code: Code, bytes: Uint8Array): Promise<GuestInfo> {
+  async #continue(identity: Identity, code: Code, bytes: Uint8Array, log?: Log): Promise<GuestInfo> {
     using reserved = this.#guests.reserve(identity.name);
-    const kept = this.#prepare({ ...identity, name: reserved.name }, code);
+    const kept = this.#prepare({ ...identity, name: reserved.name }, code, log);
     try {
       await this.#take(kept, bytes);
     } catch (error) {
@@ -337,7 +342,7 @@ export class Agent {
   }
 
   /** Another guest with the same memory: a new id, and the image's address where that is free. */
-  async #copy(original: Identity, code: Code, image: Image): Promise<GuestInfo> {
+  async #copy(original: Identity, code: Code, image: Image, log?: Log): Promise<GuestInfo> {
     using reserved = this.#guests.reserveAs(original.name);
     const guests = await this.#gateway.guests();
     const free = !guests.some(({ address }) => address === original.address);
@@ -349,7 +354,7 @@ export class Agent {
         throw withHint(error, 'KEDGE_PORT_IN_USE', PORTS_OF_COPY);
       });
     const identity = { ...original, ...registered, name: reserved.name, epoch: 1 };
-    return await this.#begin(identity, code, async (kept) => {
+    return await this.#begin(identity, code, log, async (kept) => {
       await fill(kept, image, 'without-flows');
       await kept.guest.release();
     });

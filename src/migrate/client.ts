@@ -10,6 +10,15 @@ export const DEFAULT_AGENT_SOCKET = '/run/kedge/agent.sock';
 
 const NOT_WHOLE = 'no image was written; unless its agent has died, the guest goes on: kedge ps';
 
+/** What a guest printed. `missed` are bytes before `data` that its agent had forgotten when they were asked for. */
+export type Output = AsyncGenerator<
+  { readonly stream: 'stdout' | 'stderr'; readonly data: Uint8Array; readonly missed: number },
+  void
+>;
+
+/** A guest, and all that it prints until its code ends here: once it is well ahead, it waits for whoever takes that. */
+export type Attached = { readonly guest: GuestInfo; readonly output: Output };
+
 export class AgentClient {
   readonly #socket: string;
   readonly #links = new Set<Link>();
@@ -25,8 +34,7 @@ export class AgentClient {
       await link.send(request, payload);
       return await take(link);
     } finally {
-      this.#links.delete(link);
-      link.close();
+      this.#drop(link);
     }
   }
 
@@ -39,26 +47,55 @@ export class AgentClient {
     return this.#ask({ type: 'list' }, [], async (link) => (await expect(link, 'guests')).guests);
   }
 
-  /**
-   * What a guest printed, and with `follow` what it prints until its code ends. `missed` are bytes before `data` that the agent had
-   * forgotten when they were asked for.
-   */
-  async *logs(
-    name: string,
-    options: { readonly follow: boolean },
-  ): AsyncGenerator<{ stream: 'stdout' | 'stderr'; data: Uint8Array; missed: number }> {
+  /** What a guest printed, and with `follow` what it prints until its code ends. A guest does not wait for it. */
+  async *logs(name: string, options: { readonly follow: boolean }): Output {
     const link = await unixTransport.connect(this.#socket);
     this.#links.add(link);
     try {
       await link.send({ type: 'logs', name, follow: options.follow });
+      yield* this.#output(link);
+    } finally {
+      this.#drop(link);
+    }
+  }
+
+  async *#output(link: Link): Output {
+    try {
       for (;;) {
         const part = await expect(link, 'log', 'done');
         if (part.type === 'done') return;
         yield { stream: part.stream, data: part.payload, missed: part.missed };
       }
     } finally {
-      this.#links.delete(link);
-      link.close();
+      this.#drop(link);
+    }
+  }
+
+  #drop(link: Link): void {
+    this.#links.delete(link);
+    link.close();
+  }
+
+  /** Starts a guest and stays with it. Returns when it runs. */
+  runAttached(spec: RunSpec, module: Uint8Array): Promise<Attached> {
+    return this.#attached({ type: 'run', spec, attach: true }, module);
+  }
+
+  /** Continues the guest of an image and stays with it. Returns when it runs. */
+  restoreAttached(image: Uint8Array, options: RestoreOptions): Promise<Attached> {
+    return this.#attached({ type: 'restore', ...options, attach: true }, image);
+  }
+
+  async #attached(request: object, payload: Uint8Array): Promise<Attached> {
+    const link = await unixTransport.connect(this.#socket);
+    this.#links.add(link);
+    try {
+      await link.send(request, [payload]);
+      const { guest } = await expect(link, 'guest');
+      return { guest, output: this.#output(link) };
+    } catch (error) {
+      this.#drop(link);
+      throw error;
     }
   }
 

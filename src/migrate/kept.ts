@@ -11,6 +11,8 @@ export type LogPart = { readonly stream: 'stdout' | 'stderr'; readonly bytes: Ui
 const LOG_BYTES = 1024 * 1024;
 const PART_COST = 64;
 const LONGEST_PART = LOG_BYTES - PART_COST;
+/** How far a guest may print ahead of the reader that it waits for. */
+const AHEAD = LOG_BYTES / 2;
 
 /** Output with its place: parts are counted from 0, `at` are the bytes before it. */
 type Remembered = LogPart & { readonly number: number; readonly at: number };
@@ -18,7 +20,10 @@ type Remembered = LogPart & { readonly number: number; readonly at: number };
 /** `missed` are the bytes that were forgotten between the part before and this one. */
 export type ReadPart = LogPart & { readonly missed: number };
 
-/** The last of what a guest printed. Readers take it at their own pace; one that is too slow misses what was forgotten, and is told. */
+/**
+ * The last of what a guest printed. Readers take it at their own pace; one that is too slow misses what was forgotten, and is told. One
+ * reader can be waited for: then nothing is forgotten that it has not taken, and `add` says when there is room for more.
+ */
 export class Log {
   readonly #parts: Remembered[] = [];
   #bytes = 0;
@@ -26,16 +31,60 @@ export class Log {
   /** Bytes that were printed, remembered or not. */
   #printed = 0;
   #more = Promise.withResolvers<void>();
+  /** Bytes that the reader has taken which is waited for; undefined when none is. */
+  #awaited: number | undefined;
+  #room = Promise.withResolvers<void>();
 
-  /** Of a part that is longer than the log only the end is kept. */
-  add({ stream, bytes }: LogPart): void {
+  /** `waits`: for the reader that `readAwaited` makes, from now on until `release`. */
+  constructor(waits = false) {
+    if (waits) this.#awaited = 0;
+  }
+
+  /** Of a part that is longer than the log only the end is kept. Returns what settles when more can come, if it should wait for that. */
+  add({ stream, bytes }: LogPart): Promise<void> | undefined {
     // A copy, since a view of the end would hold the whole.
     const kept = bytes.length > LONGEST_PART ? bytes.slice(-LONGEST_PART) : bytes;
     this.#printed += bytes.length;
     this.#parts.push({ stream, bytes: kept, number: this.#next++, at: this.#printed - kept.length });
     this.#bytes += kept.length + PART_COST;
-    while (this.#bytes > LOG_BYTES) this.#bytes -= (this.#parts.shift()?.bytes.length ?? 0) + PART_COST;
+    this.#forget();
     this.#wake();
+    return this.#isFull() ? this.#room.promise : undefined;
+  }
+
+  #isFull(): boolean {
+    return this.#awaited !== undefined && this.#printed - this.#awaited > AHEAD;
+  }
+
+  #forget(): void {
+    for (let first = this.#parts[0]; first !== undefined && this.#bytes > LOG_BYTES; first = this.#parts[0]) {
+      if (this.#awaited !== undefined && first.at >= this.#awaited) return;
+      this.#bytes -= first.bytes.length + PART_COST;
+      this.#parts.shift();
+    }
+  }
+
+  #awaitedAt(taken: number | undefined): void {
+    this.#awaited = taken;
+    this.#forget();
+    if (this.#isFull()) return;
+    this.#room.resolve();
+    this.#room = Promise.withResolvers();
+  }
+
+  /** Nobody is waited for any more. */
+  release(): void {
+    this.#awaitedAt(undefined);
+  }
+
+  /** As `read`, for the reader that is waited for: what it has not asked for yet is kept. */
+  async *readAwaited(until: Promise<unknown>): AsyncGenerator<ReadPart, void> {
+    let taken = 0;
+    for await (const part of this.read(until)) {
+      taken += part.missed + part.bytes.length;
+      yield part;
+      if (this.#awaited !== undefined) this.#awaitedAt(taken);
+    }
   }
 
   #wake(): void {

@@ -71,9 +71,12 @@ export const RestoreOptions = Type.Object({
 });
 export type RestoreOptions = Static<typeof RestoreOptions>;
 
+/** Whether the answer to a start is followed by what the guest prints, which waits for whoever takes it. */
+const Attach = Type.Optional(Type.Boolean());
+
 /** Every message that opens a link. */
 export const Requests = {
-  run: Type.Object({ type: Type.Literal('run'), spec: RunSpec }),
+  run: Type.Object({ type: Type.Literal('run'), spec: RunSpec, attach: Attach }),
   list: Type.Object({ type: Type.Literal('list') }),
   logs: Type.Object({ type: Type.Literal('logs'), name: Text, follow: Type.Boolean() }),
   wait: Type.Object({ type: Type.Literal('wait'), name: Text }),
@@ -86,7 +89,7 @@ export const Requests = {
     engine: Type.Optional(Text),
   }),
   checkpoint: Type.Object({ type: Type.Literal('checkpoint'), name: Text, leaveRunning: Type.Boolean() }),
-  restore: Type.Object({ type: Type.Literal('restore'), ...RestoreOptions.properties }),
+  restore: Type.Object({ type: Type.Literal('restore'), ...RestoreOptions.properties, attach: Attach }),
   /** From another agent; the payload is the module. */
   receive: Type.Object({ type: Type.Literal('receive'), version: Type.Integer(), guest: Incoming }),
 } as const;

@@ -2,9 +2,10 @@
 import { KedgeError } from '../errors.ts';
 import { sizeOf } from '../image/writer.ts';
 import type { Agent } from './agent.ts';
-import type { Kept } from './kept.ts';
+import { Log } from './kept.ts';
+import type { Kept, ReadPart } from './kept.ts';
 import { STORE_BYTES } from './limits.ts';
-import type { Request } from './protocol.ts';
+import type { GuestInfo, Request } from './protocol.ts';
 import { errorMessage, expect, expectSoon, readRequest } from './protocol.ts';
 import { MOVE_VERSION, within } from './stages.ts';
 import type { Link } from './transport.ts';
@@ -28,7 +29,7 @@ export async function serve(agent: Agent, link: Link): Promise<void> {
 async function answer(agent: Agent, link: Link, request: Request, payload: Uint8Array): Promise<void> {
   switch (request.type) {
     case 'run':
-      return await link.send({ type: 'guest', guest: await agent.run(request.spec, payload) });
+      return await started(agent, link, request.attach, (log) => agent.run(request.spec, payload, log));
     case 'list':
       return await link.send({ type: 'guests', guests: agent.list() });
     case 'logs':
@@ -43,7 +44,7 @@ async function answer(agent: Agent, link: Link, request: Request, payload: Uint8
     case 'checkpoint':
       return await checkpoint(agent, link, request);
     case 'restore':
-      return await link.send({ type: 'guest', guest: await agent.restore(payload, request) });
+      return await started(agent, link, request.attach, (log) => agent.restore(payload, request, log));
     case 'receive':
       return await receive(agent, link, request, payload);
   }
@@ -72,10 +73,33 @@ async function checkpoint(
   }
 }
 
+/** Starts a guest, and stays with it when it is asked to: what it prints follows, and it waits for whoever takes that. */
+async function started(
+  agent: Agent,
+  link: Link,
+  attach = false,
+  start: (log: Log) => Promise<GuestInfo>,
+): Promise<void> {
+  const log = new Log(attach);
+  try {
+    const guest = await start(log);
+    await link.send({ type: 'guest', guest });
+    if (attach) await copy(link, log.readAwaited(untilEnd(link, agent.find(guest.id))));
+  } finally {
+    log.release();
+  }
+}
+
+function untilEnd(link: Link, kept: Kept): Promise<unknown> {
+  return Promise.race([kept.guest.codeEnded, link.closed]);
+}
+
 async function logs(link: Link, kept: Kept, follow: boolean): Promise<void> {
-  const until = follow ? Promise.race([kept.guest.codeEnded, link.closed]) : Promise.resolve();
-  for await (const { stream, bytes, missed } of kept.log.read(until))
-    await link.send({ type: 'log', stream, missed }, [bytes]);
+  await copy(link, kept.log.read(follow ? untilEnd(link, kept) : Promise.resolve()));
+}
+
+async function copy(link: Link, parts: AsyncIterable<ReadPart>): Promise<void> {
+  for await (const { stream, bytes, missed } of parts) await link.send({ type: 'log', stream, missed }, [bytes]);
   await link.send({ type: 'done' });
 }
 

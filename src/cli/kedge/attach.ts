@@ -2,7 +2,7 @@
 import type { Writable } from 'node:stream';
 import { setTimeout } from 'node:timers/promises';
 import { coded, KedgeError } from '../../errors.ts';
-import type { AgentClient } from '../../migrate/client.ts';
+import type { AgentClient, Attached, Output } from '../../migrate/client.ts';
 import type { GuestInfo } from '../../migrate/protocol.ts';
 import { printable } from '../table.ts';
 
@@ -26,22 +26,10 @@ function say(to: Writable, what: string): void {
   to.write(`kedge: ${printable(what)}\n`);
 }
 
-export type Copy = {
-  /** Until its code ends. */
-  readonly follow: boolean;
-  /** All of it is wanted: what was forgotten before the copy began is told, too. */
-  readonly whole: boolean;
-};
-
-/** Copies what a guest printed, and says where some is missing: a guest does not wait for whoever reads. */
-export async function copyLogs(
-  agent: AgentClient,
-  guest: string,
-  { follow, whole }: Copy,
-  streams: Streams,
-): Promise<void> {
-  let begun = whole;
-  for await (const { stream, data, missed } of agent.logs(guest, { follow })) {
+/** Copies what a guest printed, and says where some is missing behind the beginning. */
+export async function copy(output: Output, streams: Streams): Promise<void> {
+  let begun = false;
+  for await (const { stream, data, missed } of output) {
     if (begun && missed > 0)
       say(streams.stderr, `${missed} bytes of output are lost here: the guest printed faster than they were taken`);
     begun = true;
@@ -54,7 +42,7 @@ export async function copyLogs(
  * the exit code: 128 + the signal, else the guest's, or 0 when it goes on elsewhere, which is said. Throws KEDGE_GUEST_CRASHED when it
  * failed.
  */
-export async function stayWith(agent: AgentClient, guest: GuestInfo, streams: Streams): Promise<number> {
+export async function stayWith(agent: AgentClient, { guest, output }: Attached, streams: Streams): Promise<number> {
   let signalled: keyof typeof SIGNALS | undefined;
   let over = false;
   const stop = (signal: keyof typeof SIGNALS) => (): void => {
@@ -64,10 +52,7 @@ export async function stayWith(agent: AgentClient, guest: GuestInfo, streams: St
   const handlers = { SIGHUP: stop('SIGHUP'), SIGINT: stop('SIGINT'), SIGTERM: stop('SIGTERM') };
   for (const [signal, handler] of Object.entries(handlers)) process.on(signal, handler);
   try {
-    const [end] = await Promise.all([
-      agent.wait(guest.id),
-      copyLogs(agent, guest.id, { follow: true, whole: true }, streams),
-    ]);
+    const [end] = await Promise.all([agent.wait(guest.id), copy(output, streams)]);
     const interrupted = signalled === undefined ? undefined : 128 + SIGNALS[signalled];
     if ('exitCode' in end) return interrupted ?? end.exitCode;
     // That it was stopped needs no word when it was asked for here.

@@ -1,13 +1,13 @@
 /** `kedge logs`. */
 import type { CommandContext } from '@stricli/core';
 import { buildCommand } from '@stricli/core';
-import { copyLogs } from './attach.ts';
+import { copy } from './attach.ts';
 import type { AgentFlags } from './options.ts';
 import { agentFlag, guestArgument, withAgent } from './options.ts';
 
 export const logs = buildCommand<AgentFlags & { readonly follow: boolean }, [string], CommandContext>({
   async func(flags, name) {
-    await withAgent(flags, (agent) => copyLogs(agent, name, { follow: flags.follow, whole: false }, process));
+    await withAgent(flags, (agent) => copy(agent.logs(name, { follow: flags.follow }), process));
   },
   parameters: {
     flags: {

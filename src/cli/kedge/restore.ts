@@ -43,9 +43,9 @@ export const restore = buildCommand<RestoreFlags, [string], CommandContext>({
       ...(publish === undefined ? {} : { publish }),
     };
     await withAgent(flags, async (agent) => {
-      const guest = await agent.restore(image, { withoutFlows, ...wanted });
-      if (detach) this.process.stdout.write(`${guest.name}\n`);
-      else setExitCode(this, await stayWith(agent, guest, process));
+      const options = { withoutFlows, ...wanted };
+      if (detach) this.process.stdout.write(`${(await agent.restore(image, options)).name}\n`);
+      else setExitCode(this, await stayWith(agent, await agent.restoreAttached(image, options), process));
     });
   },
   parameters: {

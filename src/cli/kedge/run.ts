@@ -46,9 +46,8 @@ export const run = buildCommand<RunFlags, [string, ...string[]], CommandContext>
       args,
     };
     await withAgent(flags, async (agent) => {
-      const guest = await agent.run(spec, module);
-      if (detach) this.process.stdout.write(`${guest.name}\n`);
-      else setExitCode(this, await stayWith(agent, guest, process));
+      if (detach) this.process.stdout.write(`${(await agent.run(spec, module)).name}\n`);
+      else setExitCode(this, await stayWith(agent, await agent.runAttached(spec, module), process));
     });
   },
   parameters: {

@@ -1,17 +1,20 @@
 /** The command as people run it, against an agent in this process. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { VERSION } from '../../../src/version.ts';
 import { waitFor } from '../../support/wait.ts';
 import type { Hosts } from '../migrate/agents.ts';
-import { example, lines, listed, speaker, trapper } from '../migrate/agents.ts';
+import { example, lines, listed, printer, speaker, trapper } from '../migrate/agents.ts';
 import type { Ended } from './command.ts';
 import { Cli, KEDGE } from './command.ts';
 
 const NO_MOVES = 'no-agent.sock';
+/** Pieces of 64 KiB: 25 MiB, more than anybody between a guest and a reader holds. */
+const PIECES = 400;
 
 describe('kedge', { concurrency: 2 }, () => {
   let cli: Cli;
@@ -24,6 +27,7 @@ describe('kedge', { concurrency: 2 }, () => {
     ({ hosts } = cli);
     writeFileSync(file('compute.wasm'), example('compute'));
     writeFileSync(file('says.wasm'), speaker('to stderr', 2, 7));
+    writeFileSync(file('prints.wasm'), printer(PIECES));
     writeFileSync(file('traps.wasm'), trapper());
     writeFileSync(file('not.wasm'), 'not a module');
   });
@@ -115,6 +119,42 @@ describe('kedge', { concurrency: 2 }, () => {
       assert.deepEqual([code, stderr], [exit, '']);
       await waitFor(async () => (await listed(hosts.a, name)).state !== 'running', { what: 'the guest to end' });
     }
+  });
+
+  test('run in the foreground: a guest waits for whoever reads, and all of its output comes', async () => {
+    const run = cli.start(['run', '--name', 'prints', 'prints.wasm']);
+    run.child.stdout.pause();
+    // It stands in the midst of its output: what a pipe and the agent hold is less by far.
+    await waitFor(() => hosts.a.agent.list().some(({ name }) => name === 'prints'), { what: 'the guest to run' });
+    const slow = createHash('sha256');
+    let bytes = 0;
+    run.child.stdout.on('data', (text: string) => {
+      bytes += text.length;
+      slow.update(text);
+    });
+    run.child.stdout.resume();
+    assert.deepEqual([(await run.ended).code, run.complained(), bytes], [0, '', PIECES * 65_536]);
+    const expected = createHash('sha256');
+    for (let piece = 0; piece < PIECES; piece += 1)
+      expected.update(String.fromCharCode(97 + (piece % 26)).repeat(65_536));
+    assert.equal(slow.digest('hex'), expected.digest('hex'));
+  });
+
+  test('run in the foreground: a guest whose reader waits can be stopped, one whose reader is gone goes on', async () => {
+    const waiting = cli.start(['run', '--name', 'waits', 'prints.wasm']);
+    waiting.child.stdout.pause();
+    await waitFor(() => hosts.a.agent.list().some(({ name }) => name === 'waits'), { what: 'the guest to run' });
+    assert.equal((await listed(hosts.a, 'waits')).state, 'running');
+    await kedge('stop', 'waits');
+    waiting.child.stdout.resume();
+    assert.equal((await waiting.ended).code, 0);
+
+    const left = cli.start(['run', '--name', 'left', 'prints.wasm']);
+    left.child.stdout.destroy();
+    await left.ended;
+    await waitFor(async () => (await listed(hosts.a, 'left')).state === 'exited', {
+      what: 'the guest to end by itself',
+    });
   });
 
   test('run in the foreground: SIGINT while the guest is being moved stops it after that, or says where it is', async () => {

@@ -35,6 +35,20 @@ export function speaker(text: string, stream: 1 | 2, code: number): Uint8Array {
       (call $exit (i32.const ${code}))))`);
 }
 
+/** A guest that prints so many pieces of 64 KiB, each of them of one letter, at once, and ends. */
+export function printer(pieces: number): Uint8Array {
+  return wat(`(module
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 2)
+    (data (i32.const 0) "\\00\\00\\01\\00\\00\\00\\01\\00")
+    (func (export "_start") (local $n i32)
+      (loop $again
+        (memory.fill (i32.const 65536)
+          (i32.add (i32.const 97) (i32.rem_u (local.get $n) (i32.const 26))) (i32.const 65536))
+        (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+        (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const ${pieces}))))))`);
+}
+
 /**
  * A guest that prints `tick 0001`, `tick 0002` and so on, one each 20 ms, and for the rest sleeps. A tick that is missing or there
  * twice shows that it did not go on where it was. `several`: it counts in another memory than the one that host functions see, which

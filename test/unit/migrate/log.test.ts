@@ -48,6 +48,32 @@ describe('a log', () => {
     assert.equal(await missing(reader), 0);
   });
 
+  test('forgets nothing that the reader it waits for has not taken, and says when there is room', async () => {
+    const log = new Log(true);
+    const add = (): Promise<void> | undefined => log.add({ stream: 'stdout', bytes: new Uint8Array(100 * KIB) });
+    const rooms = Array.from({ length: 30 }, add);
+    // Half a MiB is ahead of the reader after five.
+    assert.deepEqual([rooms[4], rooms[5] === undefined], [undefined, false]);
+    let hasRoom = false;
+    void rooms[5]?.then(() => (hasRoom = true));
+    const reader = log.readAwaited(new Promise<never>(() => undefined));
+    for (let taken = 0; taken < 25; taken += 1) assert.equal(await missing(reader), 0);
+    assert.equal(hasRoom, false, 'six parts are ahead of what it has asked for');
+    assert.equal(await missing(reader), 0);
+    await rooms[5];
+    // Another reader finds what the log would have had anyway.
+    assert.equal((await readAll(log)).length, 10);
+  });
+
+  test('whoever was waited for is not any more once it is released', async () => {
+    const log = new Log(true);
+    const full = Array.from({ length: 30 }, () => log.add({ stream: 'stdout', bytes: new Uint8Array(100 * KIB) }));
+    log.release();
+    await full.at(-1);
+    assert.equal(log.add({ stream: 'stdout', bytes: new Uint8Array(100 * KIB) }), undefined);
+    assert.equal((await readAll(log)).length, 10);
+  });
+
   test('of a part that is longer than the log the beginning is missing', async () => {
     const log = new Log();
     log.add({ stream: 'stdout', bytes: new Uint8Array(3 * KIB * KIB) });
