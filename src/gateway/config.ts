@@ -2,7 +2,7 @@
  * The gateway's configuration: TOML into one checked value. A key that is unknown, missing or wrong is an error that names the
  * key by its path and says what is expected; nothing is ignored and nothing is guessed.
  */
-import { readFileSync } from 'node:fs';
+import { closeSync, openSync, readSync } from 'node:fs';
 import { TomlError, parse } from 'smol-toml';
 import type { ErrorCode } from '../errors.ts';
 import { KedgeError } from '../errors.ts';
@@ -92,19 +92,42 @@ export function formatPool(pool: Pool): string {
 export const TUN_PREFIX = 'kg-';
 /** The leg name that would take the outside TUN's name. */
 const RESERVED_LEG = 'out';
+/** Bytes of the largest configuration; legs and comments of any gateway are far fewer. */
+const MAX_FILE = 1 << 20;
 /** Longest path of a Unix socket: sun_path less its zero byte. */
 const MAX_SOCKET_PATH = 107;
 const MAX_DEVICE_NAME = 15;
 
 /** Reads and checks a file. Throws KedgeError KEDGE_CONFIG_*. */
 export function readConfig(file: string): GatewayConfig {
-  let text: string;
+  let bytes: Uint8Array;
   try {
-    text = readFileSync(file, 'utf8');
+    bytes = readAtMost(file, MAX_FILE + 1);
   } catch (error) {
     throw configError('KEDGE_CONFIG_READ', `cannot read ${file}: ${(error as NodeJS.ErrnoException).code ?? 'failed'}`);
   }
+  if (bytes.length > MAX_FILE)
+    throw configError('KEDGE_CONFIG_READ', `${file} has more than ${MAX_FILE} bytes: it is no configuration`);
+  let text: string;
+  try {
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    throw configError('KEDGE_CONFIG_SYNTAX', `${file} is not UTF-8`);
+  }
   return parseConfig(text, file);
+}
+
+/** The beginning of a file, which may be a pipe or a device without an end. */
+function readAtMost(file: string, most: number): Uint8Array {
+  const bytes = new Uint8Array(most);
+  const fd = openSync(file, 'r');
+  try {
+    let size = 0;
+    for (let read = -1; read !== 0 && size < most; size += read) read = readSync(fd, bytes, size, most - size, null);
+    return bytes.subarray(0, size);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** Checks the text of a configuration. `source` names it in messages. */

@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { KedgeError } from '../../../src/errors.ts';
@@ -260,6 +263,23 @@ describe('wrong configurations name the key and what is expected', () => {
       code: 'KEDGE_CONFIG_READ',
       message: 'cannot read /nonexistent/gw.toml: ENOENT',
     });
+  });
+
+  test('a file without an end, and one that is no text', () => {
+    assert.throws(() => readConfig('/dev/zero'), {
+      code: 'KEDGE_CONFIG_READ',
+      message: '/dev/zero has more than 1048576 bytes: it is no configuration',
+    });
+    const directory = mkdtempSync(join(tmpdir(), 'kedge-config-'));
+    try {
+      const file = join(directory, 'gw.toml');
+      writeFileSync(file, Buffer.from('# caf\xe9\n', 'latin1'));
+      assert.throws(() => readConfig(file), { code: 'KEDGE_CONFIG_SYNTAX', message: `${file} is not UTF-8` });
+      writeFileSync(file, `\u{feff}${text()}`);
+      assert.equal(readConfig(file).outside.device, 'up0');
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
   });
 
   test('an unknown key comes with the keys there are', () => {

@@ -22,8 +22,8 @@ async function missing(reader: AsyncGenerator<ReadPart, void>): Promise<number |
 describe('a log', () => {
   test('gives output in order, and says that nothing is missing', async () => {
     const log = new Log();
-    log.add({ stream: 'stdout', bytes: Buffer.from('one') });
-    log.add({ stream: 'stderr', bytes: Buffer.from('two') });
+    void log.add({ stream: 'stdout', bytes: Buffer.from('one') });
+    void log.add({ stream: 'stderr', bytes: Buffer.from('two') });
     assert.deepEqual(
       (await readAll(log)).map(({ stream, bytes, missed }) => [stream, Buffer.from(bytes).toString(), missed]),
       [
@@ -36,7 +36,7 @@ describe('a log', () => {
   test('tells a reader how much it forgot before the first part, and between two', async () => {
     const log = new Log();
     const add = (parts: number): void => {
-      for (let i = 0; i < parts; i += 1) log.add({ stream: 'stdout', bytes: new Uint8Array(100 * KIB) });
+      for (let i = 0; i < parts; i += 1) void log.add({ stream: 'stdout', bytes: new Uint8Array(100 * KIB) });
     };
     add(30);
     const never = new Promise<never>(() => undefined);
@@ -76,7 +76,7 @@ describe('a log', () => {
 
   test('of a part that is longer than the log the beginning is missing', async () => {
     const log = new Log();
-    log.add({ stream: 'stdout', bytes: new Uint8Array(3 * KIB * KIB) });
+    void log.add({ stream: 'stdout', bytes: new Uint8Array(3 * KIB * KIB) });
     const [part, ...more] = await readAll(log);
     assert.deepEqual([part?.missed, more], [2 * KIB * KIB + 64, []]);
     assert.equal((part?.missed ?? 0) + (part?.bytes.length ?? 0), 3 * KIB * KIB);

@@ -127,15 +127,15 @@ async function logged(log: Log): Promise<LogPart[]> {
 
 test('a log keeps the end of a part that is longer than itself', async () => {
   const log = new Log();
-  log.add({ stream: 'stderr', bytes: new Uint8Array(10) });
+  void log.add({ stream: 'stderr', bytes: new Uint8Array(10) });
   const long = new Uint8Array(3 << 20).map((_, i) => i % 251);
-  log.add({ stream: 'stdout', bytes: long });
+  void log.add({ stream: 'stdout', bytes: long });
   const [part, ...others] = await logged(log);
   assert.deepEqual(others, []);
   assert.ok(part !== undefined && part.bytes.length < 1 << 20 && part.bytes.length > 1_000_000);
   assert.equal(part.bytes.buffer.byteLength, part.bytes.length, 'and nothing of the rest');
   assert.deepEqual(part.bytes, long.subarray(-part.bytes.length));
-  log.add({ stream: 'stdout', bytes: Uint8Array.of(1) });
+  void log.add({ stream: 'stdout', bytes: Uint8Array.of(1) });
   assert.deepEqual(
     (await logged(log)).map(({ bytes }) => bytes.length),
     [1],
