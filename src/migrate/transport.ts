@@ -7,7 +7,9 @@
  *    12  H  the record: CBOR
  *        P  the payload, as it is
  */
-import { lstat, rm } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import type { BigIntStats } from 'node:fs';
+import { lstat, rename, rm } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
 import { decode, encode } from 'cborg';
@@ -306,7 +308,7 @@ export const unixTransport: Transport = {
 
 /** Clears a socket file that nobody listens behind, and nothing else. */
 async function refuseRunning(target: string): Promise<void> {
-  const stat = await lstat(target).catch(() => undefined);
+  const stat = await lstat(target, { bigint: true }).catch(() => undefined);
   // Where there is nothing, or a directory that cannot be looked into, the bind says what is wrong.
   if (stat === undefined) return;
   if (!stat.isSocket())
@@ -318,13 +320,35 @@ async function refuseRunning(target: string): Promise<void> {
     },
     (error: unknown) => codeOf(error instanceof KedgeError ? error.cause : error),
   );
-  if (code === undefined)
-    throw new KedgeError('KEDGE_AGENT_RUNNING', `an agent already listens at ${target}`, {
-      hint: 'stop it first, or give this one another --socket',
-    });
+  if (code === undefined) throw alreadyRunning(target);
   if (code !== 'ECONNREFUSED' && code !== 'ENOENT')
     throw new KedgeError('KEDGE_SOCKET_PATH', `cannot tell whether an agent listens at ${target}: ${code}`);
-  await rm(target, { force: true });
+  if (code === 'ECONNREFUSED') await removeStale(target, stat);
+}
+
+/** Removes this socket file, unless another agent has put its own there since it was looked at. */
+async function removeStale(target: string, stale: BigIntStats): Promise<void> {
+  const aside = `${target}.${randomBytes(6).toString('hex')}.stale`;
+  try {
+    await rename(target, aside);
+  } catch (error) {
+    // Another that starts was first.
+    if (codeOf(error) === 'ENOENT') return;
+    throw error;
+  }
+  // Numbers of files are used again; a new name changes neither.
+  const { ino, mtimeNs } = await lstat(aside, { bigint: true });
+  if (ino !== stale.ino || mtimeNs !== stale.mtimeNs) {
+    await rename(aside, target);
+    throw alreadyRunning(target);
+  }
+  await rm(aside, { force: true });
+}
+
+function alreadyRunning(target: string): KedgeError {
+  return new KedgeError('KEDGE_AGENT_RUNNING', `an agent already listens at ${target}`, {
+    hint: 'stop it first, or give this one another --socket',
+  });
 }
 
 function codeOf(error: unknown): string {
@@ -334,9 +358,14 @@ function codeOf(error: unknown): string {
 /** At no moment may anybody but its owner connect: whoever may speak to an agent owns its guests. */
 function bind(server: Server, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
-    server.once('error', (cause: Error) =>
-      reject(new KedgeError('KEDGE_SOCKET_PATH', `cannot listen at ${path}: ${cause.message}`, { cause })),
-    );
+    server.once('error', (cause: Error) => {
+      const taken = codeOf(cause) === 'EADDRINUSE';
+      reject(
+        taken
+          ? alreadyRunning(path)
+          : new KedgeError('KEDGE_SOCKET_PATH', `cannot listen at ${path}: ${cause.message}`, { cause }),
+      );
+    });
     // The socket file is made within the call.
     const before = process.umask(0o177);
     server.listen({ path }, () => resolve());

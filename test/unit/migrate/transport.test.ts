@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { linkSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
+import type { KedgeError } from '../../../src/errors.ts';
 import { expect, readRequest } from '../../../src/migrate/protocol.ts';
 import { MOVE_VERSION } from '../../../src/migrate/stages.ts';
 import type { Frame } from '../../../src/migrate/transport.ts';
@@ -30,6 +32,41 @@ test('a bare number is the path of a socket, not a port that anybody may connect
     await assert.rejects(unixTransport.connect('8099'), { code: 'KEDGE_AGENT_UNREACHABLE' });
   } finally {
     process.chdir(home);
+    rmSync(directory, { recursive: true });
+  }
+});
+
+test('of several agents that start at a socket which one that was killed left, one listens', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'kedge-transport-'));
+  const left = join(directory, 'left.sock');
+  const killed = `net.createServer().listen(${JSON.stringify(left)}, () => process.kill(process.pid, 'SIGKILL'))`;
+  spawnSync(process.execPath, ['-e', killed]);
+  try {
+    for (let round = 0; round < 50; round += 1) {
+      const target = join(directory, 'agent.sock');
+      linkSync(left, target);
+      const greeted: number[] = [];
+      const starts = await Promise.allSettled(
+        [0, 1, 2].map((number) =>
+          unixTransport.listen(target, (link) => {
+            greeted.push(number);
+            link.close();
+          }),
+        ),
+      );
+      const refused = starts.flatMap((start) => (start.status === 'rejected' ? [start.reason as KedgeError] : []));
+      assert.deepEqual(
+        refused.map(({ code }) => code),
+        ['KEDGE_AGENT_RUNNING', 'KEDGE_AGENT_RUNNING'],
+      );
+      const link = await unixTransport.connect(target);
+      assert.equal(await link.receive(), undefined);
+      assert.equal(starts[greeted.at(-1) ?? -1]?.status, 'fulfilled');
+      link.close();
+      for (const start of starts) if (start.status === 'fulfilled') await start.value.close();
+      assert.deepEqual(readdirSync(directory), ['left.sock']);
+    }
+  } finally {
     rmSync(directory, { recursive: true });
   }
 });
