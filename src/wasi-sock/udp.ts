@@ -6,6 +6,7 @@ import type { SocketCore } from './core.ts';
 import { WASI, resultOf } from './errno.ts';
 import { localAddress } from './handle.ts';
 import type { UdpSocket, UdpState } from './handle.ts';
+import { getIntOption } from './options.ts';
 import { RECEIVE, SHUT, scatter, total } from './tcp.ts';
 
 type Open = Extract<UdpState, { name: 'open' }>;
@@ -117,16 +118,26 @@ function deliver(bytes: Uint8Array, from: SocketAddress, buffers: readonly Uint8
   return taken;
 }
 
-/** Takes what the kernel holds into the handle's queue. True when there was any. */
+/** What a datagram costs beside its bytes; a kernel counts more. */
+const DATAGRAM_COST = 256;
+
+/**
+ * Takes what the kernel holds into the handle's queue. True when there was any. What is more than a receive buffer together with what
+ * was kept before is lost, as it is when the kernel's buffer is full: a guest that reads nothing does not grow with each move.
+ */
 export function drain(core: SocketCore, socket: UdpSocket): boolean {
   const { state } = socket;
   if (state.name !== 'open') return false;
   const { native, scratch, name } = core;
+  const room = getIntOption(native, 'udp', state.fd, socket.options, 'receiveBuffer');
+  let used = state.queue.reduce((sum, { bytes }) => sum + bytes.length + DATAGRAM_COST, 0);
   for (let count = 0; ; count += 1) {
     const length = native.sockRecvFrom(state.fd, scratch, 0, scratch.length, false, NO_WAKE, 0, name);
     // An error of an earlier send (ECONNREFUSED) stands before the datagrams; it is not worth keeping.
     if (length < 0 && length !== -ERRNO.ECONNREFUSED) return count > 0;
-    if (length < 0) continue;
+    // As in the kernel, the last one may go beyond.
+    if (length < 0 || used > room) continue;
+    used += length + DATAGRAM_COST;
     state.queue.push({ from: socketAddress(name[0] ?? 0, name[1] ?? 0), bytes: scratch.slice(0, length) });
   }
 }

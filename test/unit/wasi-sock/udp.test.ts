@@ -125,6 +125,33 @@ test('queued datagrams, port and peer move', () => {
   assert.deepEqual(friend.receive(), { message: 'still you', from: linked.name });
 });
 
+test('a guest that reads nothing keeps no more than its receive buffer, the oldest, however often it is drained', () => {
+  using g = guest();
+  using other = new Correspondent();
+  const { handle, name } = bound(g);
+  assert.equal(g.table.setOption(handle, 'receiveBuffer', 4096), 0);
+  const queue = (): readonly Uint8Array[] => {
+    const state = g.table.handle(handle.id)?.state;
+    return state !== undefined && 'queue' in state ? state.queue.map(({ bytes }) => bytes) : [];
+  };
+  const lengths: number[] = [];
+  for (let round = 0; round < 5; round += 1) {
+    for (let n = 0; n < 30; n += 1) other.send(name, `${round} ${n} ${'x'.repeat(200)}`);
+    assert.deepEqual(g.table.drain().connections, []);
+    lengths.push(queue().length);
+    g.table.release();
+  }
+  assert.ok((lengths[0] ?? 0) > 2, String(lengths));
+  const room = good(g.table.getOption(handle, 'receiveBuffer'));
+  assert.ok((lengths.at(-1) ?? 0) * 200 < room, `${lengths.join(' ')} of ${room} bytes`);
+  assert.equal(lengths.at(-1), lengths.at(-2), 'it grows no more');
+  const first = queue().map((bytes) => Buffer.from(bytes).toString().split(' ', 2).join(' '));
+  assert.deepEqual(
+    first.slice(0, lengths[0]),
+    Array.from({ length: lengths[0] ?? 0 }, (_, n) => `0 ${n}`),
+  );
+});
+
 test('the error of an unreachable peer is told, and nothing else is lost', () => {
   using g = guest();
   const nobody = at(ownAddress(), 9);
