@@ -215,11 +215,15 @@ export class Agent {
     return kept.info();
   }
 
-  /** Ends a guest; one that has ended already is taken off the list. */
-  async stop(name: string): Promise<void> {
+  /** Ends a guest; one that has ended already is taken off the list. Returns where it is, if it has left and may go on there. */
+  async stop(name: string): Promise<string | undefined> {
     const kept = this.find(name);
-    if (kept.guest.state.name === 'ended') return this.#guests.remove(kept);
+    if (kept.guest.state.name === 'ended') {
+      this.#guests.remove(kept);
+      return kept.elsewhere ? kept.fate : undefined;
+    }
     await kept.during('stopping', () => this.#end(kept));
+    return undefined;
   }
 
   async #end(kept: Kept): Promise<void> {

@@ -107,8 +107,9 @@ export class AgentClient {
     });
   }
 
-  stop(name: string): Promise<void> {
-    return this.#ask({ type: 'stop', name }, [], async (link) => void (await expect(link, 'done')));
+  /** Ends a guest, or takes one that has ended off the list. Returns where it is, if it has left and may go on there. */
+  stop(name: string): Promise<string | undefined> {
+    return this.#ask({ type: 'stop', name }, [], async (link) => (await expect(link, 'stopped')).elsewhere);
   }
 
   /** Moves a guest to the agent at `toSocket`; resolves when it runs there. */

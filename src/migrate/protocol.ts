@@ -129,6 +129,8 @@ export type MoveResult = Static<typeof MoveResult>;
 /** Every message that answers one. */
 export const Answers = {
   done: Type.Object({ type: Type.Literal('done') }),
+  /** `elsewhere`: it had left, and only the list of this agent has lost it. */
+  stopped: Type.Object({ type: Type.Literal('stopped'), elsewhere: Type.Optional(Text) }),
   guest: Type.Object({ type: Type.Literal('guest'), guest: GuestInfo }),
   guests: Type.Object({ type: Type.Literal('guests'), guests: Type.Array(GuestInfo) }),
   log: Type.Object({

@@ -37,8 +37,7 @@ async function answer(agent: Agent, link: Link, request: Request, payload: Uint8
     case 'wait':
       return await wait(link, agent.find(request.name));
     case 'stop':
-      await agent.stop(request.name);
-      return await link.send({ type: 'done' });
+      return await stop(agent, link, request.name);
     case 'migrate':
       return await link.send({ type: 'moved', result: await agent.move(request.name, request.to, request.engine) });
     case 'checkpoint':
@@ -48,6 +47,11 @@ async function answer(agent: Agent, link: Link, request: Request, payload: Uint8
     case 'receive':
       return await receive(agent, link, request, payload);
   }
+}
+
+async function stop(agent: Agent, link: Link, name: string): Promise<void> {
+  const elsewhere = await agent.stop(name);
+  await link.send({ type: 'stopped', ...(elsewhere === undefined ? {} : { elsewhere }) });
 }
 
 /** Whoever stores the image may be stopped, or gone: the guest does not stand still for it for ever. */

@@ -74,7 +74,8 @@ async function stopWhenIdle(
 ): Promise<void> {
   for (let tries = 0; !over(); tries += 1) {
     try {
-      return await agent.stop(id);
+      await agent.stop(id);
+      return;
     } catch (error) {
       const { code, message } = coded(error);
       // It has ended, or its agent has: the wait says so.

@@ -215,7 +215,11 @@ describe('kedge', { concurrency: 2 }, () => {
     assert.equal((await listed(hosts.b, 'mover')).state, 'running');
     const json = await kedge('migrate', 'mover', '--to', hosts.a.socket, '-o', 'json', '--agent', hosts.b.socket);
     assert.equal((JSON.parse(json.stdout) as { epoch: number }).epoch, 3);
-    await kedge('stop', 'mover');
+    const there = await kedge('stop', 'mover', '--agent', hosts.b.socket);
+    assert.deepEqual([there.code, there.stdout], [0, 'mover\n']);
+    assert.match(there.stderr, /^kedge: guest mover was moved to .*a\.sock; it is only off this agent's list\n$/);
+    assert.equal((await listed(hosts.a, 'mover')).state, 'running');
+    assert.deepEqual(await kedge('stop', 'mover'), { code: 0, stdout: 'mover\n', stderr: '' });
   });
 
   test('ps: the engine is the one that executes the guest now', async () => {
