@@ -92,8 +92,8 @@ async function clearOnce(
       continue;
     }
     if (ours !== undefined && ours.state !== 'sealed') {
-      warn(`guest ${ours.name} ended with the agent before this one`);
       await signOff(gateway, ours);
+      warn(`guest ${ours.name} ended with the agent before this one`);
     }
     ids.delete(id);
     registry.remove(id);

@@ -101,7 +101,8 @@ function ends(route: Route): void {
       await connection.hasReceived(43, 20_000, { ended: true });
       await connection.finish();
       await connection.until(({ closed }) => closed);
-      assert.equal((await guest.flow()).state, 'TIME-WAIT');
+      // The peer has sent its FIN; the gateway may not have seen it yet.
+      await guest.untilFlow(({ state }) => state === 'TIME-WAIT');
       const talk = socat(scene.hosts.topology, 'peer', ADDRESSES.outside, next.port);
       talk.say('ECHO');
       talk.say('served');
