@@ -77,11 +77,10 @@ const RUNS: Readonly<Record<string, () => Promise<Watched>>> = {
   },
 
   'bytes both ways, from a guest that connects': async () => {
-    const { port, accept } = await peer.listen();
+    const { port, accept } = await peer.listen({ rate: PACE });
     const guest = await hosts.run('fetch', { args: ['both', ADDRESSES.peer, String(port), String(SIZE), '94'] });
     const connection = await accept();
     const request = `BOTH ${SIZE} 94\n`;
-    await connection.pace(PACE);
     await connection.send(94, SIZE, PACE);
     const watch = await Watched.of(guest);
     await whileMoving(connection, 'received', [() => watch.move(), () => watch.move()]);

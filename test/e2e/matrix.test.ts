@@ -178,12 +178,12 @@ const CONNECTS: Rows = {
   },
 
   'data in and out at once: fetch and a peer': async ({ route, size, pace }) => {
-    const { port, accept } = await scene.peer.listen();
+    // Before it can be told so, it would have read much.
+    const { port, accept } = await scene.peer.listen({ rate: pace });
     const args = ['both', ADDRESSES.peer, String(port), String(size), '23'];
     const guest = await scene.hosts.run('fetch', { args, route });
     const connection = await accept();
     const request = `BOTH ${size} 23\n`;
-    await connection.pace(pace);
     await connection.send(23, size, pace);
     await whileDriven(guest, connection, 'received', size);
     await oneFlowSplicedTwice(guest);

@@ -146,9 +146,13 @@ export class PeerDriver extends Driver {
     return new DrivenConnection(this, await this.call<number>('connect', params));
   }
 
-  /** Listens on a port (0: any) of all addresses of the place. */
-  async listen(port = 0): Promise<{ port: number; accept: () => Promise<DrivenConnection> }> {
-    const { listener, port: bound } = await this.call<{ listener: number; port: number }>('listen', { port });
+  /** Listens on a port (0: any) of all addresses of the place. `rate`: bytes a second that connections read, from the first one on. */
+  async listen({ port = 0, rate }: { readonly port?: number; readonly rate?: number } = {}): Promise<{
+    port: number;
+    accept: () => Promise<DrivenConnection>;
+  }> {
+    const params = { port, ...(rate === undefined ? {} : { rate }) };
+    const { listener, port: bound } = await this.call<{ listener: number; port: number }>('listen', params);
     const accept = async (): Promise<DrivenConnection> =>
       new DrivenConnection(this, await this.call<number>('accept', { listener }));
     return { port: bound, accept };

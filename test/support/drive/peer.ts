@@ -231,11 +231,19 @@ async function connectSocat({ address, port, localPort, keepAlive }: ConnectPara
   return connections.push(connection) - 1;
 }
 
-function listen({ address, port }: { address?: string; port: number }): Promise<{ listener: number; port: number }> {
+interface ListenParams {
+  readonly address?: string;
+  readonly port: number;
+  /** At which each connection reads, from its first byte on. */
+  readonly rate?: number;
+}
+
+function listen({ address, port, rate }: ListenParams): Promise<{ listener: number; port: number }> {
   const server = createServer({ allowHalfOpen: true, noDelay: true });
   const listener = { server, pending: [] as number[], waiting: [] as ((connection: number) => void)[] };
   server.on('connection', (socket) => {
     const connection = overSocket(socket);
+    if (rate !== undefined) at(connection).pace({ rate });
     const waiter = listener.waiting.shift();
     if (waiter === undefined) listener.pending.push(connection);
     else waiter(connection);
