@@ -25,7 +25,7 @@ describe('peer driver', { timeout: 120_000 }, () => {
   });
 
   test('streams both ways, checked, half-closed one after the other', async () => {
-    const { port, accept } = await guest.listen(7000);
+    const { port, accept } = await guest.listen({ port: 7000 });
     const theirs = await peer.connect({ address: ADDRESSES.outside, port });
     const ours = await accept();
     await Promise.all([theirs.expect(1), ours.expect(2)]);
