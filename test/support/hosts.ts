@@ -74,7 +74,12 @@ export class Hosts {
       const [a, b, ends] = await Promise.all([
         Agent.start(gateway, 'a'),
         Agent.start(gateway, 'b'),
-        Capture.start(topology, TAPS.peer, { filter: 'tcp[tcpflags] & (tcp-syn | tcp-fin | tcp-rst) != 0' }),
+        // All devices, since the kernel counts what its own programs say to each other, too.
+        Capture.start(
+          topology,
+          { ...TAPS.peer, device: 'any' },
+          { filter: 'tcp[tcpflags] & (tcp-syn | tcp-fin | tcp-rst) != 0' },
+        ),
       ]);
       return new Hosts(topology, gateway, { a, b }, ends, await readCounters(topology, 'peer'));
     } catch (error) {
