@@ -8,6 +8,7 @@ import type { ErrorCode } from '../errors.ts';
 import { KedgeError } from '../errors.ts';
 import type { Ipv4 } from '../rewrite/numbers.ts';
 import { formatIpv4, parseIpv4 } from '../rewrite/numbers.ts';
+import { MAX_SOCKET_PATH } from './admin/socket.ts';
 import { MAX_LEGS } from './arena.ts';
 import { Table } from './config-table.ts';
 
@@ -94,8 +95,6 @@ export const TUN_PREFIX = 'kg-';
 const RESERVED_LEG = 'out';
 /** Bytes of the largest configuration; legs and comments of any gateway are far fewer. */
 const MAX_FILE = 1 << 20;
-/** Longest path of a Unix socket: sun_path less its zero byte. */
-const MAX_SOCKET_PATH = 107;
 const MAX_DEVICE_NAME = 15;
 
 /** Reads and checks a file. Throws KedgeError KEDGE_CONFIG_*. */

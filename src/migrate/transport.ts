@@ -14,6 +14,7 @@ import { connect, createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
 import { decode, encode } from 'cborg';
 import { KedgeError } from '../errors.ts';
+import { MAX_SOCKET_PATH } from '../gateway/admin/socket.ts';
 import { hasMoreItems } from '../image/cbor.ts';
 import { MAX_IMAGE } from '../image/format.ts';
 
@@ -251,9 +252,6 @@ function broken(cause: Error): KedgeError {
   return new KedgeError('KEDGE_LINK_BROKEN', `the connection to the agent broke: ${cause.message}`, { cause });
 }
 
-/** Longest path of a Unix socket: sun_path less its zero byte. */
-const MAX_SOCKET_PATH = 107;
-
 /** A path that Node takes for one: a bare number it takes for a port, and TCP would let anybody in. Throws KEDGE_SOCKET_PATH. */
 function pathOf(target: string): string {
   const bytes = Buffer.byteLength(target);
@@ -334,7 +332,10 @@ async function removeStale(target: string, stale: BigIntStats): Promise<void> {
   } catch (error) {
     // Another that starts was first.
     if (codeOf(error) === 'ENOENT') return;
-    throw error;
+    throw new KedgeError('KEDGE_SOCKET_PATH', `cannot remove ${target}, which nobody listens at: ${codeOf(error)}`, {
+      hint: 'remove it, or choose another path',
+      cause: error,
+    });
   }
   // Numbers of files are used again; a new name changes neither.
   const { ino, mtimeNs } = await lstat(aside, { bigint: true });

@@ -4,6 +4,9 @@ import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { KedgeError } from '../../errors.ts';
 
+/** Longest path of a Unix socket, bytes: sun_path less its zero byte. */
+export const MAX_SOCKET_PATH = 107;
+
 /** `free`: nothing there. `stale`: the socket of a gateway that is gone. */
 export type SocketFile = 'free' | 'stale';
 
