@@ -27,11 +27,27 @@ export class AgentClient {
     this.#socket = socketPath;
   }
 
-  async #ask<T>(request: object, payload: readonly Uint8Array[], take: (link: Link) => Promise<T>): Promise<T> {
+  /** A link with its request sent; whoever gets it drops it. */
+  async #open(request: object, payload: readonly Uint8Array[] = []): Promise<Link> {
     const link = await unixTransport.connect(this.#socket);
     this.#links.add(link);
     try {
       await link.send(request, payload);
+      return link;
+    } catch (error) {
+      this.#drop(link);
+      throw error;
+    }
+  }
+
+  #drop(link: Link): void {
+    this.#links.delete(link);
+    link.close();
+  }
+
+  async #ask<T>(request: object, payload: readonly Uint8Array[], take: (link: Link) => Promise<T>): Promise<T> {
+    const link = await this.#open(request, payload);
+    try {
       return await take(link);
     } finally {
       this.#drop(link);
@@ -49,14 +65,7 @@ export class AgentClient {
 
   /** What a guest printed, and with `follow` what it prints until its code ends. A guest does not wait for it. */
   async *logs(name: string, options: { readonly follow: boolean }): Output {
-    const link = await unixTransport.connect(this.#socket);
-    this.#links.add(link);
-    try {
-      await link.send({ type: 'logs', name, follow: options.follow });
-      yield* this.#output(link);
-    } finally {
-      this.#drop(link);
-    }
+    yield* this.#output(await this.#open({ type: 'logs', name, follow: options.follow }));
   }
 
   async *#output(link: Link): Output {
@@ -71,11 +80,6 @@ export class AgentClient {
     }
   }
 
-  #drop(link: Link): void {
-    this.#links.delete(link);
-    link.close();
-  }
-
   /** Starts a guest and stays with it. Returns when it runs. */
   runAttached(spec: RunSpec, module: Uint8Array): Promise<Attached> {
     return this.#attached({ type: 'run', spec, attach: true }, module);
@@ -87,10 +91,8 @@ export class AgentClient {
   }
 
   async #attached(request: object, payload: Uint8Array): Promise<Attached> {
-    const link = await unixTransport.connect(this.#socket);
-    this.#links.add(link);
+    const link = await this.#open(request, [payload]);
     try {
-      await link.send(request, [payload]);
       const { guest } = await expect(link, 'guest');
       return { guest, output: this.#output(link) };
     } catch (error) {
